@@ -1,0 +1,158 @@
+"""Batches by token budget, cut from pools sorted by length; here the source is reversed."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from data.corpus import Pool, PreparedCorpus, Ragged, StreamedCorpus, random_for
+from data.tokenizer import BOS_ID, EOS_ID, PAD_ID
+
+
+@dataclass(frozen=True)
+class Source:
+    """Source sentences, padded on the right.
+
+    `lengths` always stays in host memory: packing wants it there, and reading it back would stall a GPU.
+    """
+
+    ids: Int[Tensor, "batch source_time"]
+    lengths: Int[Tensor, " batch"]
+
+    def to(self, device: torch.device) -> "Source":
+        return replace(self, ids=self.ids.to(device, non_blocking=True))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sentence pairs ready for teacher forcing.
+
+    target is the start token and then the sentence; labels are the sentence and then the end token, at the real
+    positions only, in the order in which `positions` numbers them in the flattened (batch x target_time) grid.
+    """
+
+    source: Source
+    target: Int[Tensor, "batch target_time"]
+    positions: Int[Tensor, " tokens"]
+    labels: Int[Tensor, " tokens"]
+
+    def to(self, device: torch.device) -> "Batch":
+        return replace(
+            self,
+            source=self.source.to(device),
+            target=self.target.to(device, non_blocking=True),
+            positions=self.positions.to(device, non_blocking=True),
+            labels=self.labels.to(device, non_blocking=True),
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A batch before its tensors are made: which rows of which pool.
+
+    target_tokens counts the end tokens; cells is what the padded source and target take together.
+    """
+
+    pool: Pool
+    rows: npt.NDArray[np.int64]
+
+    @property
+    def target_tokens(self) -> int:
+        return int(self.pool.target.lengths[self.rows].sum()) + len(self.rows)
+
+    @property
+    def real(self) -> int:
+        return int(self.pool.source.lengths[self.rows].sum()) + self.target_tokens
+
+    @property
+    def cells(self) -> int:
+        longest = self.pool.source.lengths[self.rows].max() + self.pool.target.lengths[self.rows].max() + 1
+        return len(self.rows) * int(longest)
+
+    def collate(self, *, reverse_source: bool) -> Batch:
+        source, target = self.pool.source, self.pool.target
+        lengths = target.lengths[self.rows]
+        time = int(lengths.max()) + 1
+        inputs = np.full((len(self.rows), time), PAD_ID, dtype=np.int64)
+        inputs[:, 0] = BOS_ID
+        inputs[:, 1:] = _pad(target, self.rows, reverse=False)
+        labels = np.full((len(self.rows), time), PAD_ID, dtype=np.int64)
+        labels[:, :-1] = inputs[:, 1:]
+        labels[np.arange(len(self.rows)), lengths] = EOS_ID
+        positions = np.flatnonzero(np.arange(time) <= lengths[:, None])
+        return Batch(
+            Source(
+                torch.from_numpy(_pad(source, self.rows, reverse=reverse_source)),
+                torch.from_numpy(source.lengths[self.rows]),
+            ),
+            torch.from_numpy(inputs),
+            torch.from_numpy(positions),
+            torch.from_numpy(labels.ravel()[positions]),
+        )
+
+
+def collate_source(sentences: Sequence[Sequence[int]], *, reverse_source: bool) -> Source:
+    """Source sentences alone, as for translating; none may be empty."""
+    rows = Ragged.of(sentences)
+    padded = _pad(rows, np.arange(len(rows)), reverse=reverse_source)
+    return Source(torch.from_numpy(padded), torch.from_numpy(rows.lengths))
+
+
+def _pad(ragged: Ragged, rows: npt.NDArray[np.int64], *, reverse: bool) -> npt.NDArray[np.int64]:
+    """(rows, longest): the rows side by side; reversed, each from its own last token (2014 paper, section 3.3)."""
+    lengths, offsets = ragged.lengths[rows][:, None], ragged.offsets[rows][:, None]
+    time = np.arange(int(lengths.max()))[None, :]
+    where = offsets + (lengths - 1 - time if reverse else time)
+    return np.where(time < lengths, ragged.values[np.clip(where, 0, len(ragged.values) - 1)], PAD_ID).astype(np.int64)
+
+
+def plan_batches(
+    corpus: PreparedCorpus | StreamedCorpus, *, batch_tokens: int, seed: int, epoch: int, skip: int = 0
+) -> Iterator[Plan]:
+    """The batches of one epoch, like lengths together, in an order that is a function of (seed, epoch).
+
+    Args:
+        batch_tokens: The most cells (sentences times longest length, on the longer side) of a batch; a single pair
+            that is longer makes a batch of its own.
+        skip: How many batches to leave out at the start: where a resumed run goes on.
+    """
+    number = 0
+    for index, pool in enumerate(corpus.pools(seed, epoch)):
+        batches = _cut(pool, batch_tokens, random_for(seed, epoch, index))
+        if epoch == 0 and index == 0:
+            # memory that will not suffice shows in the first step, not after an hour
+            largest = max(range(len(batches)), key=lambda i: Plan(pool, batches[i]).cells)
+            batches.insert(0, batches.pop(largest))
+        for rows in batches:
+            if number >= skip:
+                yield Plan(pool, rows)
+            number += 1
+
+
+def plan_in_order(corpus: PreparedCorpus, *, batch_tokens: int) -> Iterator[Plan]:
+    """All of a corpus once, sorted by length, as for validation."""
+    for pool in corpus.in_order():
+        for rows in _cut(pool, batch_tokens, None):
+            yield Plan(pool, rows)
+
+
+def _cut(pool: Pool, batch_tokens: int, random: np.random.Generator | None) -> list[npt.NDArray[np.int64]]:
+    """Sort a pool by length, ties in random order, and cut it where the budget is full."""
+    shuffled = np.arange(len(pool.target)) if random is None else random.permutation(len(pool.target))
+    source, target = pool.source.lengths[shuffled], pool.target.lengths[shuffled] + 1
+    order = shuffled[np.lexsort((source, target))]
+    batches, start, longest = [], 0, 0
+    lengths = np.maximum(pool.source.lengths[order], pool.target.lengths[order] + 1).tolist()
+    for end, length in enumerate(lengths):
+        longest = max(longest, length)
+        if end > start and longest * (end - start + 1) > batch_tokens:
+            batches.append(order[start:end])
+            start, longest = end, length
+    batches.append(order[start:])
+    if random is not None:
+        batches = [batches[i] for i in random.permutation(len(batches))]
+    return batches

@@ -1,0 +1,143 @@
+"""A prepared corpus as pools of sentence pairs, in an order that depends on nothing but (seed, epoch).
+
+Only one pool is in memory at a time. A pool is large enough that sorting it by length leaves little padding and
+small enough that it costs some megabytes, whatever the size of the corpus.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from data.errors import UserError
+from data.readers import ParallelText, read_pairs
+from data.tokenizer import Tokenizer
+
+POOL_PAIRS = 1 << 16
+_MOST_BLOCKS = 1 << 18
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Rows of unequal length: row i is `values[offsets[i] : offsets[i] + lengths[i]]`."""
+
+    values: npt.NDArray[np.int32]
+    offsets: npt.NDArray[np.int64]
+    lengths: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int]]) -> "Ragged":
+        lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+        values = np.fromiter((i for row in rows for i in row), dtype=np.int32, count=int(lengths.sum()))
+        return cls(values, np.cumsum(lengths) - lengths, lengths)
+
+    @classmethod
+    def of_arrow(cls, column: pa.ChunkedArray) -> "Ragged":
+        array = column.combine_chunks()
+        offsets = array.offsets.to_numpy().astype(np.int64)
+        return cls(array.values.to_numpy(), offsets[:-1], np.diff(offsets))
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Pairs that are sorted and cut into batches together; `rows` tells where in the corpus each one stands."""
+
+    source: Ragged
+    target: Ragged
+    rows: npt.NDArray[np.int64]
+
+
+def random_for(seed: int, *path: int) -> np.random.Generator:
+    """A generator that depends on the whole path and on nothing else."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, *path])))
+
+
+class PreparedCorpus:
+    """The ids of one split, read from memory-mapped Arrow files."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises UserError if `path` holds no prepared split."""
+        try:
+            self._rows = datasets.load_from_disk(str(path)).with_format("arrow")
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: no prepared data here ({error}): run scripts/prepare_translation.py") from error
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def pools(self, seed: int, epoch: int, size: int = POOL_PAIRS) -> Iterator[Pool]:
+        """All pairs in a random order. Blocks of neighbours are drawn once a corpus has more than 262,144 pairs,
+        so that the order itself never takes more than two megabytes."""
+        block = -(-len(self) // _MOST_BLOCKS)
+        order = random_for(seed, epoch).permutation(-(-len(self) // block))
+        for start in range(0, len(order), max(1, size // block)):
+            blocks = np.sort(order[start : start + max(1, size // block)])
+            rows = (blocks[:, None] * block + np.arange(block)).ravel()
+            yield self._pool(rows[rows < len(self)])
+
+    def in_order(self, size: int = POOL_PAIRS) -> Iterator[Pool]:
+        """All pairs as they stand in the corpus."""
+        for start in range(0, len(self), size):
+            yield self._pool(np.arange(start, min(start + size, len(self))))
+
+    def _pool(self, rows: npt.NDArray[np.int64]) -> Pool:
+        table: Any = self._rows[rows]
+        return Pool(Ragged.of_arrow(table["source"]), Ragged.of_arrow(table["target"]), rows)
+
+
+class StreamedCorpus:
+    """A training text that is read and encoded anew in every epoch, because it is too large to be prepared.
+
+    Pairs are shuffled within a pool, not across the file. `dropped` counts the blank and overlong pairs so far.
+    """
+
+    def __init__(
+        self, text: ParallelText, base: Path, tokenizers: tuple[Tokenizer, Tokenizer], max_length: int, truncate: bool
+    ) -> None:
+        self._text, self._base, self._tokenizers = text, base, tokenizers
+        self._max_length, self._truncate = max_length, truncate
+        self.dropped = 0
+
+    def pools(self, seed: int, epoch: int, size: int = POOL_PAIRS) -> Iterator[Pool]:
+        """All pairs in the order of the files: the shuffling is left to the batches."""
+        del seed, epoch
+        source: list[list[int]] = []
+        target: list[list[int]] = []
+        rows: list[int] = []
+        for number, pair in enumerate(read_pairs(self._text, base=self._base)):
+            one, two = self._tokenizers[0].encode(pair.source), self._tokenizers[1].encode(pair.target)
+            longest = max(len(one), len(two))
+            if not one or not two or (longest > self._max_length and not self._truncate):
+                self.dropped += 1
+                continue
+            source.append(one[: self._max_length])
+            target.append(two[: self._max_length])
+            rows.append(number)
+            if len(rows) == size:
+                yield Pool(Ragged.of(source), Ragged.of(target), np.array(rows))
+                source, target, rows = [], [], []
+        if rows:
+            yield Pool(Ragged.of(source), Ragged.of(target), np.array(rows))
+
+
+def training_corpus(
+    prepared: Path, settings: dict[str, Any], tokenizers: tuple[Tokenizer, Tokenizer]
+) -> PreparedCorpus | StreamedCorpus:
+    """The training split of a prepared directory, memory-mapped or streamed as its `settings` (config.yaml) say."""
+    if not settings["stream"]:
+        return PreparedCorpus(prepared / "train")
+    return StreamedCorpus(
+        ParallelText(**settings["train"]),
+        Path(settings["base"]),
+        tokenizers,
+        settings["max_length"],
+        settings["overlong"] == "truncate",
+    )

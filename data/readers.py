@@ -1,0 +1,362 @@
+"""Readers of parallel text: line-aligned files, TSV, JSONL, and whatever Hugging Face `datasets` loads.
+
+Every reader streams, so that a corpus need not fit in memory; what cannot be read raises a `UserError`.
+"""
+
+import difflib
+import glob
+import gzip
+import hashlib
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import chain, zip_longest
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, NoReturn, cast
+
+from data.errors import UserError
+
+_BLOCK_BYTES = 1 << 20
+_BATCH_ROWS = 1000
+_DATASET_FILES = ("arrow", "csv", "json", "parquet")  # kinds of files that `datasets` reads
+_KINDS = {".tsv": "tsv", ".txt": "tsv", ".json": "jsonl", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+_KINDS |= {".csv": "csv", ".parquet": "parquet"}
+
+
+class RawPair(NamedTuple):
+    """One sentence and its translation, as they stand in the data."""
+
+    source: str
+    target: str
+
+
+@dataclass(frozen=True)
+class ParallelText:
+    """Where the sentence pairs of one split stand: `source` and `target`, or `files`, or `dataset`.
+
+    Args:
+        source: plain text files, one sentence a line; several are read one after the other; `.gz` is unpacked
+        target: their translations, line for line and file for file
+        files: files of both sides, each read by its extension: TSV (`.tsv`, `.txt`), JSON with an object a
+            line (`.jsonl`, `.ndjson`, `.json`), CSV with a header line (`.csv`), Parquet; `.gz` as well
+        dataset: what `datasets.load_dataset` loads: "csv", "json", "parquet" or "arrow" to read `files`, a
+            local folder (also one written by `save_to_disk`), or a name on the Hugging Face hub
+        dataset_config: configuration of the dataset, for a dataset that has several
+        dataset_split: split of the dataset
+        source_field: the number of a TSV column, counted from 0, or the name of a JSON, CSV or dataset field;
+            "translation.de" is the field "de" inside the field "translation"
+        target_field: the column or field of the target, in the same way
+    """
+
+    source: str | list[str] = field(default_factory=list)
+    target: str | list[str] = field(default_factory=list)
+    files: str | list[str] = field(default_factory=list)
+    dataset: str | None = None
+    dataset_config: str | None = None
+    dataset_split: str = "train"
+    source_field: str | int = "0"
+    target_field: str | int = "1"
+
+    def __post_init__(self) -> None:
+        for name in ("source", "target", "files"):
+            if isinstance(value := getattr(self, name), str):
+                object.__setattr__(self, name, [value])
+
+
+def read_pairs(text: ParallelText, *, base: Path | None = None) -> Iterator[RawPair]:
+    """Read the sentence pairs one by one, in the order of the files, in constant memory.
+
+    Args:
+        text: where the pairs stand
+        base: folder that relative paths start from; the working directory if None
+
+    Raises:
+        UserError: at once if `text` does not say where the pairs stand, or a file is missing or is a folder;
+            while reading if a file is empty, damaged, not UTF-8 or not readable, if source and target differ
+            in their number of lines, or if a column or field is missing or is not a string
+    """
+    local = paths(text, base)
+    if text.source:
+        middle = len(text.source)
+        return chain.from_iterable(map(_aligned_pairs, local[:middle], local[middle:]))
+    if text.dataset is not None:
+        return _dataset_pairs(text, text.dataset, base, local)
+    return chain.from_iterable([_file_pairs(path, text) for path in local])
+
+
+def paths(text: ParallelText, base: Path | None = None) -> list[Path]:
+    """The local files that `read_pairs` reads: source files before target files; none for a hub dataset.
+
+    Raises:
+        UserError: `text` does not say where the pairs stand, or a file is missing or is a folder
+    """
+    _check_given(text)
+    if text.dataset is not None and text.dataset not in _DATASET_FILES:
+        folder = _resolve(text.dataset, base)
+        found = [folder / name for name in text.files] or sorted(folder.rglob("*"))
+        return [path for path in found if path.is_file()]
+    local = [_resolve(name, base) for name in (*text.source, *text.target, *text.files)]
+    for path in local:
+        try:
+            if path.is_dir():
+                raise IsADirectoryError
+            path.stat()
+        except OSError as error:
+            _fail_reading(path, error)
+    return local
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    """Read the lines of a UTF-8 text file, unpacked if its name ends in `.gz`, in constant memory.
+
+    Only LF and CR LF end a line: characters such as U+0085 and U+2028 stay inside it. A byte order mark at
+    the start of the file is left out.
+
+    Raises:
+        UserError: while reading, if the file is missing, a folder, empty, damaged, not UTF-8 or not readable
+    """
+    return chain.from_iterable(_line_blocks(path))
+
+
+def fingerprint(path: Path) -> str:
+    """The SHA-256 of the bytes of a file, in hexadecimal.
+
+    Raises:
+        UserError: the file is missing, is a folder or may not be read
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        _fail_reading(path, error)
+
+
+def _check_given(text: ParallelText) -> None:
+    if bool(text.source or text.target) + (text.dataset is not None or bool(text.files)) != 1:
+        raise UserError(
+            f"cannot tell where the sentence pairs stand: source={text.source}, target={text.target}, "
+            f"files={text.files}, dataset={text.dataset}. Give source with target, or files, or dataset."
+        )
+    if len(text.source) != len(text.target):
+        raise UserError(
+            f"{len(text.source)} source file(s) {text.source} but {len(text.target)} target file(s) "
+            f"{text.target}. Give one target file for every source file, in the same order."
+        )
+    if text.dataset in _DATASET_FILES and not text.files:
+        raise UserError(f"dataset {text.dataset!r} needs files. List the files to read in `files`.")
+
+
+def _resolve(name: str, base: Path | None) -> Path:
+    return (base or Path()) / Path(name).expanduser()
+
+
+def _line_blocks(path: Path) -> Iterator[list[str]]:
+    # Decoding and splitting a block at a time is several times as fast as a line at a time.
+    number = 0
+    try:
+        with cast(BinaryIO, gzip.open(path)) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+            while data := file.read(_BLOCK_BYTES):
+                data += file.readline()
+                try:
+                    block = data.decode()
+                except UnicodeDecodeError as error:
+                    _fail_decoding(path, data, number, error)
+                if number == 0:
+                    block = block.removeprefix("\ufeff")
+                lines = block.replace("\r\n", "\n").split("\n")
+                if not lines[-1]:
+                    lines.pop()
+                number += len(lines)
+                yield lines
+    except (OSError, EOFError, zlib.error) as error:
+        _fail_reading(path, error)
+    if number == 0:
+        raise UserError(f"{path}: the file is empty. Check that it was written or downloaded completely.")
+
+
+def _aligned_pairs(source: Path, target: Path) -> Iterator[RawPair]:
+    sources, targets = read_lines(source), read_lines(target)
+    for number, (source_line, target_line) in enumerate(zip_longest(sources, targets), 1):
+        if source_line is None or target_line is None:
+            longer = number + sum(1 for _ in chain(sources, targets))
+            counts = (number - 1, longer) if source_line is None else (longer, number - 1)
+            raise UserError(
+                f"{source} has {counts[0]} lines but {target} has {counts[1]}: line {number} stands in one only. "
+                "Each line of one must translate the same line of the other; look for a line that is missing or "
+                "broken in two."
+            )
+        yield RawPair(source_line, target_line)
+
+
+def _file_pairs(path: Path, text: ParallelText) -> Iterator[RawPair]:
+    kind = _KINDS.get(Path(path.name.lower().removesuffix(".gz")).suffix)
+    if kind is None:
+        raise UserError(
+            f"{path}: not a kind of file known by its name. Rename it to end in {', '.join(_KINDS)}, or list "
+            "plain text files, one sentence a line, in `source` and `target`."
+        )
+    if kind == "tsv":
+        return _tsv_pairs(path, text)
+    if kind == "jsonl":
+        return _jsonl_pairs(path, text)
+    return _dataset_pairs(text, kind, None, [path])
+
+
+def _tsv_pairs(path: Path, text: ParallelText) -> Iterator[RawPair]:
+    source, target = str(text.source_field), str(text.target_field)
+    if not (source.isdecimal() and target.isdecimal()):
+        raise UserError(
+            f"{path}: source_field={source!r} and target_field={target!r} must be set to column numbers, "
+            "counted from 0, to read a TSV file."
+        )
+    source_column, target_column = int(source), int(target)
+    needed = max(source_column, target_column) + 1
+    for number, line in enumerate(read_lines(path), 1):
+        columns = line.split("\t", needed)
+        if len(columns) < needed:
+            raise UserError(
+                f"{path}, line {number}: {len(columns)} tab-separated column(s), but source_field={source} "
+                f"and target_field={target} need {needed}: {_shorten(line)}. Correct or delete the line, or set "
+                "the fields to columns that every line has."
+            )
+        yield RawPair(columns[source_column], columns[target_column])
+
+
+def _jsonl_pairs(path: Path, text: ParallelText) -> Iterator[RawPair]:
+    place = f"{path}, line"
+    for number, line in enumerate(read_lines(path), 1):
+        try:
+            record = json.loads(line)
+            if "\\ud" in line.lower():  # half a surrogate pair is valid JSON, but no text that could be written
+                json.dumps(record, ensure_ascii=False).encode()
+        except (ValueError, RecursionError) as error:
+            raise UserError(
+                f"{place} {number}: not valid JSON ({error}): {_shorten(line)}. Correct or delete the line. "
+                'Each line must be a JSON object; to read a file that is one JSON array, set dataset to "json".'
+            ) from error
+        if not isinstance(record, dict):
+            raise UserError(f"{place} {number}: not a JSON object: {_shorten(line)}. Give it named fields.")
+        yield _pair(record, text, place, number)
+
+
+def _dataset_pairs(text: ParallelText, name: str, base: Path | None, local: list[Path]) -> Iterator[RawPair]:
+    place = f"dataset {name!r}, row" if len(local) != 1 else f"{local[0]}, row"
+    number = 0
+    try:
+        rows = _load_dataset(text, name, base, local)
+        roots = {str(option).partition(".")[0] for option in (text.source_field, text.target_field)}
+        # Images and the like beside the text are costly to decode.
+        if roots <= set(rows.column_names or ()):
+            rows = rows.select_columns(sorted(roots))
+        for batch in rows.iter(batch_size=_BATCH_ROWS):
+            for values in zip(*batch.values(), strict=True):
+                number += 1
+                yield _pair(dict(zip(batch, values, strict=True)), text, place, number)
+    except UserError:
+        raise
+    except Exception as error:  # `datasets` and the libraries below it raise errors of many unrelated kinds
+        raise UserError(
+            f"{place} {number + 1}: `datasets` cannot read it: {type(error).__name__}: {error}. Check the "
+            f"name (a folder is looked for at {_resolve(name, base).absolute()}), the files, the network, "
+            f"dataset_config={text.dataset_config} and dataset_split={text.dataset_split}."
+        ) from error
+    if number == 0:
+        raise UserError(f"{place.removesuffix(', row')}: no rows in it. Check the dataset and dataset_split.")
+
+
+def _load_dataset(text: ParallelText, name: str, base: Path | None, local: list[Path]) -> Any:
+    import datasets  # takes seconds, which only the users of datasets should wait
+
+    split = text.dataset_split
+    if name in _DATASET_FILES:
+        # Left alone, the CSV reader makes numbers of "007" and nothing of sentences such as "None".
+        as_text = {"converters": {str(option): str for option in (text.source_field, text.target_field)}}
+        options = {"keep_default_na": False, **as_text} if name == "csv" else {}
+        files = {split: [glob.escape(str(path)) for path in local]}
+        return datasets.load_dataset(name, data_files=files, split=split, streaming=True, **options)
+    folder = _resolve(name, base)
+    if not (folder / "state.json").is_file() and not (folder / "dataset_dict.json").is_file():
+        return datasets.load_dataset(
+            str(folder) if folder.is_dir() else name,
+            text.dataset_config,
+            data_files={split: text.files} if text.files else None,
+            split=split,
+            streaming=True,
+        )
+    saved = datasets.load_from_disk(str(folder))
+    if not isinstance(saved, datasets.DatasetDict):
+        return saved
+    if split not in saved:
+        raise UserError(f"{folder}: no split {split!r}.{_nearest(split, list(saved))} Set dataset_split.")
+    return saved[split]
+
+
+def _pair(record: Mapping[str, object], text: ParallelText, place: str, number: int) -> RawPair:
+    return RawPair(
+        _string(record, text.source_field, "source_field", place, number),
+        _string(record, text.target_field, "target_field", place, number),
+    )
+
+
+def _string(record: Mapping[str, object], name: str | int, option: str, place: str, number: int) -> str:
+    value: object = record
+    name = str(name)
+    for part in [name] if name in record else name.split("."):
+        if not isinstance(value, dict) or part not in value:
+            near = _nearest(name, _field_names(record))
+            raise UserError(f"{place} {number}: no field {name!r}.{near} Set {option}.")
+        value = value[part]
+    if not isinstance(value, str):
+        raise UserError(
+            f"{place} {number}: field {name!r} holds {_shorten(value)}, not a string. Correct the data, or "
+            f"set {option} to a field of text; there are: {', '.join(_field_names(record))}."
+        )
+    return value
+
+
+def _field_names(record: Mapping[str, object], prefix: str = "") -> list[str]:
+    names = []
+    for name, value in record.items():
+        names += _field_names(value, f"{prefix}{name}.") if isinstance(value, dict) else [f"{prefix}{name}"]
+    return names
+
+
+def _nearest(name: str, names: list[str]) -> str:
+    lowered = {known.lower(): known for known in names}
+    near = difflib.get_close_matches(name.lower(), lowered, n=1)
+    question = f" Did you mean {lowered[near[0]]!r}?" if near else ""
+    return f"{question} There are: {', '.join(names) or 'none'}."
+
+
+def _shorten(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:60]}…"
+
+
+def _fail_decoding(path: Path, data: bytes, lines_before: int, error: UnicodeDecodeError) -> NoReturn:
+    number = lines_before + data.count(b"\n", 0, error.start) + 1
+    offset = error.start - (data.rfind(b"\n", 0, error.start) + 1)
+    encoding = "UTF-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "WINDOWS-1252"
+    hint = f"If the file is in another encoding, convert it: iconv -f {encoding} -t UTF-8 {path} > NEW_FILE"
+    if data.startswith(b"\x1f\x8b"):
+        hint = "The file is compressed with gzip: rename it to end in .gz"
+    raise UserError(
+        f"{path}, line {number}: not valid UTF-8: byte 0x{data[error.start]:02x} at byte {offset} of the "
+        f"line, counted from 0. {hint}."
+    ) from error
+
+
+def _fail_reading(path: Path, error: Exception) -> NoReturn:
+    what = f"cannot be read: {error}. Check the file and the disk it is on."
+    if isinstance(error, FileNotFoundError):
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*")], n=1)
+        found = f"the name nearest to it there is {near[0]!r}" if near else "no name there is like it"
+        what = f"no such file. It was looked for in {path.parent.absolute()}; {found}. Correct the path."
+    elif isinstance(error, IsADirectoryError):
+        what = "is a folder, not a file. Name the files in it."
+    elif isinstance(error, PermissionError):
+        what = f"no permission to read it. Allow it with: chmod u+r {path}"
+    elif isinstance(error, (gzip.BadGzipFile, EOFError, zlib.error)):
+        what = f"damaged, truncated or not gzip: {error}. Download or compress it again."
+    raise UserError(f"{path}: {what}") from error

@@ -1,0 +1,219 @@
+"""Text to ids and back, at four levels, each held in one self-contained sentencepiece file.
+
+What sentencepiece has no place for (casing, Unicode form, language) is written into fields of its own model
+format that the library keeps but does not read, so that a tokenizer is one file and nobody has to remember
+how the training text was treated.
+"""
+
+import functools
+import io
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import sacremoses
+import sentencepiece
+from sentencepiece.sentencepiece_model_pb2 import ModelProto  # type: ignore[attr-defined]
+
+from data.errors import UserError
+
+PAD_ID, UNK_ID, BOS_ID, EOS_ID = 0, 1, 2, 3
+SPECIAL_IDS = 4
+UNKNOWN_TEXT = "<unk>"
+
+Level = Literal["word", "char", "bpe", "unigram"]
+UnicodeForm = Literal["NFC", "NFKC", "none"]
+
+_LEVELS: dict[int, Level] = {1: "unigram", 2: "bpe", 3: "word", 4: "char"}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_SPACE_MARK = "\u2581"  # sentencepiece writes a space as this character
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """How the text of one side becomes ids.
+
+    Args:
+        level: word (Moses tokens), char, bpe or unigram.
+        language: Two-letter code; decides the Moses rules at word level.
+        lowercase: Lower-case all text. The output is then lower-case too.
+        unicode: Unicode normal form that text is brought to; NFC changes no visible character.
+        vocab_size: The most entries a vocabulary may have, the four special ones included.
+        min_count: Words (or characters) seen less often in the training text become unknown.
+    """
+
+    level: Level = "word"
+    language: str = "en"
+    lowercase: bool = False
+    unicode: UnicodeForm = "NFC"
+    vocab_size: int = 30_000
+    min_count: int = 2
+
+    def __post_init__(self) -> None:
+        if self.vocab_size <= SPECIAL_IDS:
+            raise ValueError(f"vocab_size {self.vocab_size} leaves no room beside the {SPECIAL_IDS} special tokens")
+
+
+@functools.lru_cache(maxsize=8)
+def _moses(language: str) -> tuple[Any, Any]:
+    """Tokenizer and detokenizer of one language (making them reads rule files, so once)."""
+    return sacremoses.MosesTokenizer(lang=language), sacremoses.MosesDetokenizer(lang=language)
+
+
+class Tokenizer:
+    """A trained sentencepiece model with Moses tokenization around it at word level.
+
+    Ids 0 to 3 are padding, unknown, start and end; `encode` writes none of the last two.
+    """
+
+    def __init__(self, model: bytes) -> None:
+        """Raises ValueError if `model` is not a sentencepiece model."""
+        try:
+            proto = ModelProto.FromString(model)
+            self._pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
+        except Exception as error:
+            raise ValueError(f"not a sentencepiece model: {error}") from error
+        form, _, case = proto.normalizer_spec.name.partition("+")
+        self._model = model
+        self.level: Level = _LEVELS[proto.trainer_spec.model_type]
+        self.unicode = cast(UnicodeForm, form if form in ("NFC", "NFKC") else "none")
+        self.lowercase = case == "lower"
+        self.language = next(iter(proto.trainer_spec.accept_language), "en")
+
+    @classmethod
+    def train(cls, counts: Counter[str], config: TokenizerConfig) -> "Tokenizer":
+        """Learn a vocabulary from how often each segment of the training text stands there.
+
+        `counts` holds what `segment(...).split(" ")` gave, so memory grows with the types, not with the text.
+        Raises UserError where the text cannot fill a vocabulary.
+        """
+        if config.level == "char":
+            units = Counter[str]()
+            for word, count in counts.items():
+                for character in word:
+                    units[character] += count
+            # sentencepiece counts the space mark among the characters
+            kept = 1 + sum(1 for count in units.values() if count >= config.min_count)
+        else:
+            units = counts
+            kept = sum(1 for count in counts.values() if count >= config.min_count)
+        if not kept or not units:
+            raise UserError(
+                f"no {config.level} of the training text occurs {config.min_count} times or more: "
+                "lower min_count, or check that the files hold text"
+            )
+        fixed_size = config.level in ("word", "char")
+        size = min(kept + SPECIAL_IDS, config.vocab_size) if fixed_size else config.vocab_size
+        written = io.BytesIO()
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=(f"{word}\t{count}" for word, count in sorted(counts.items(), key=_by_count)),
+                input_format="tsv",
+                model_writer=written,
+                model_type=config.level,
+                vocab_size=size,
+                hard_vocab_limit=fixed_size,
+                character_coverage=1.0,
+                normalization_rule_name="identity",
+                pad_id=PAD_ID,
+                unk_id=UNK_ID,
+                bos_id=BOS_ID,
+                eos_id=EOS_ID,
+                unk_surface=UNKNOWN_TEXT,
+                max_sentence_length=1 << 20,
+                num_threads=1,
+                minloglevel=2,
+            )
+        except (RuntimeError, OSError) as error:
+            raise UserError(
+                f"no {config.level} vocabulary of {size} entries could be made from {len(counts)} distinct words "
+                f"(sentencepiece: {error}): choose another vocab_size"
+            ) from error
+        proto = ModelProto.FromString(written.getvalue())
+        proto.normalizer_spec.name = config.unicode + ("+lower" if config.lowercase else "")
+        proto.trainer_spec.accept_language[:] = [config.language]
+        return cls(proto.SerializeToString())
+
+    @classmethod
+    def load(cls, path: Path) -> "Tokenizer":
+        """Read a tokenizer from a file; raises UserError if it is missing or is none."""
+        try:
+            return cls(path.read_bytes())
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror}): is the directory complete?") from error
+        except ValueError as error:
+            raise UserError(f"{path}: {error}: was the file changed or cut off?") from error
+
+    def save(self, path: Path) -> None:
+        path.write_bytes(self._model)
+
+    def for_language(self, language: str) -> "Tokenizer":
+        """The same vocabulary with the Moses rules of another language (a shared vocabulary's other side)."""
+        proto = ModelProto.FromString(self._model)
+        proto.trainer_spec.accept_language[:] = [language]
+        return Tokenizer(proto.SerializeToString())
+
+    def __len__(self) -> int:
+        return int(self._pieces.get_piece_size())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tokenizer) and self._model == other._model
+
+    def __hash__(self) -> int:
+        return hash(self._model)
+
+    def __reduce__(self) -> tuple[type["Tokenizer"], tuple[bytes]]:
+        return Tokenizer, (self._model,)
+
+    def segment(self, text: str) -> str:
+        """Normalised text; at word level with spaces between Moses tokens."""
+        return segment(text, self.level, self.language, self.lowercase, self.unicode)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a raw sentence, without start and end; an empty list for blank text."""
+        return self.encode_segmented([self.segment(text)])[0]
+
+    def encode_segmented(self, segmented: Sequence[str]) -> list[list[int]]:
+        """Ids of sentences that `segment` has been over already."""
+        return cast(list[list[int]], self._pieces.encode(list(segmented)))
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Detokenized text of ids; unknown ids are written as `<unk>`, other special ids as nothing."""
+        kept = [i for i in ids if i == UNK_ID or i >= SPECIAL_IDS]
+        if self.level != "word":
+            return " ".join(str(self._pieces.decode(kept)).split())
+        words = [UNKNOWN_TEXT if i == UNK_ID else self._pieces.id_to_piece(i).lstrip(_SPACE_MARK) for i in kept]
+        return str(_moses(self.language)[1].detokenize(words, unescape=False))
+
+    def tokens(self, ids: Iterable[int]) -> list[str]:
+        """The vocabulary's own entries for ids, for tables and figures."""
+        return [str(self._pieces.id_to_piece(i)) for i in ids]
+
+    def config(self) -> TokenizerConfig:
+        """The settings this tokenizer was made with, as far as they change how it treats text."""
+        base = TokenizerConfig(level=self.level, language=self.language, lowercase=self.lowercase)
+        return replace(base, unicode=self.unicode, vocab_size=len(self), min_count=1)
+
+
+def segment(text: str, level: Level, language: str, lowercase: bool, unicode: UnicodeForm) -> str:
+    """Normalise a sentence and, at word level, put spaces between its Moses tokens.
+
+    Control characters and every kind of space become one plain space, so the result holds no line end.
+    """
+    text = _CONTROL.sub(" ", text).replace(_SPACE_MARK, "_")
+    if unicode != "none":
+        text = unicodedata.normalize(unicode, text)
+    if lowercase:
+        text = text.lower()
+    if level == "word":
+        text = str(_moses(language)[0].tokenize(text, escape=False, return_str=True))
+    return " ".join(text.split())
+
+
+def _by_count(item: tuple[str, int]) -> tuple[int, str]:
+    """Most frequent first, ties by spelling: the vocabulary must not depend on the order of the files."""
+    return -item[1], item[0]

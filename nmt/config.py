@@ -1,0 +1,111 @@
+"""What shapes a model and its training. Every option has its default here and nowhere else."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The encoder-decoder. The defaults suit some ten thousand sentence pairs.
+
+    Args:
+        layers: Recurrent layers of the encoder and of the decoder each.
+        hidden: Units of each layer.
+        embedding: Size of the word vectors on both sides.
+        dropout: Share of activations dropped on embeddings, between layers and before the output.
+        residual: Add the input of each layer but the first to its output.
+        tied: Share weights: none, target (word vectors in and out of the decoder) or all (the source's too, for a
+            shared vocabulary). Tied weights need embedding equal to hidden.
+        reverse_source: Read the source backwards (Sutskever et al. 2014, section 3.3).
+        init: How weights start: default (uniform by fan-in, and forget gates open) or uniform.
+        init_range: With init uniform, every weight starts between -init_range and +init_range; 0.08 in the 2014
+            paper.
+    """
+
+    layers: int = 1
+    hidden: int = 512
+    embedding: int = 512
+    dropout: float = 0.4
+    residual: bool = False
+    tied: Literal["none", "target", "all"] = "none"
+    reverse_source: bool = True
+    init: Literal["default", "uniform"] = "default"
+    init_range: float = 0.08
+
+    def __post_init__(self) -> None:
+        for name in ("layers", "hidden", "embedding"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"model.{name} is {getattr(self, name)}: it must be 1 or more")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"model.dropout is {self.dropout}: it must be at least 0 and below 1")
+        if self.tied != "none" and self.embedding != self.hidden:
+            raise ValueError(
+                f"model.tied {self.tied} needs model.embedding ({self.embedding}) equal to model.hidden ({self.hidden})"
+            )
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The optimisation.
+
+    Args:
+        seed: Decides initial weights, dropout and the order of the data.
+        max_epochs: The most passes over the training pairs.
+        max_updates: The most optimizer steps; 0 is no limit.
+        max_minutes: Stop at the first update after this much training time, that of resumed runs included; 0 is no
+            limit. Two runs of one seed stop at different updates then.
+        batch_tokens: The most cells of a batch: sentences times the longest length in it.
+        accumulate: Batches whose gradients are added up for one update.
+        optimizer: adam, adamw or sgd (without momentum, as in the 2014 paper).
+        learning_rate: Its largest value.
+        weight_decay: L2 penalty (adam, sgd), or decoupled decay (adamw).
+        schedule: constant; inverse_sqrt (after warm-up); cosine (to zero at the end of max_epochs or max_updates);
+            plateau (halved at each validation without gain); halve (the 2014 paper: halved every half epoch after
+            `halve_after` epochs).
+        halve_after: Epochs at full rate with schedule halve.
+        warmup_updates: Updates over which the rate grows from zero.
+        clip_norm: Gradients with a larger norm are scaled down to it; 0 is never.
+        label_smoothing: Share of the probability spread over all words in the loss.
+        precision: auto (bfloat16 where the processor computes in it, else float32), float32 or bfloat16.
+        validate_every: Updates between validations; 0 is once an epoch.
+        metric: What the best checkpoint and early stopping go by: bleu of decoded validation text, or perplexity.
+        valid_sentences: How many validation sentences are decoded for BLEU.
+        valid_beam: The beam they are decoded with.
+        patience: Stop after so many validations without a better one; 0 is never.
+        keep_best: How many of the best checkpoints are kept.
+        checkpoint_every: Updates between checkpoints for resuming; 0 is at validations only.
+        deterministic: Ask torch for algorithms that give the same bits at every run (needed on GPUs only).
+    """
+
+    seed: int = 1
+    max_epochs: int = 20
+    max_updates: int = 0
+    max_minutes: float = 0.0
+    batch_tokens: int = 2048
+    accumulate: int = 1
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    schedule: Literal["constant", "inverse_sqrt", "cosine", "plateau", "halve"] = "cosine"
+    halve_after: float = 5.0
+    warmup_updates: int = 100
+    clip_norm: float = 1.0
+    label_smoothing: float = 0.1
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    validate_every: int = 0
+    metric: Literal["bleu", "perplexity"] = "bleu"
+    valid_sentences: int = 1000
+    valid_beam: int = 1
+    patience: int = 10
+    keep_best: int = 3
+    checkpoint_every: int = 0
+    deterministic: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("max_epochs", "batch_tokens", "accumulate", "valid_sentences", "valid_beam", "keep_best"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"training.{name} is {getattr(self, name)}: it must be 1 or more")
+        if self.learning_rate <= 0:
+            raise ValueError(f"training.learning_rate is {self.learning_rate}: it must be above 0")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"training.label_smoothing is {self.label_smoothing}: it must be at least 0 and below 1")

@@ -1,0 +1,396 @@
+"""Search: from a model's next-token log-probabilities to translations.
+
+`search` knows nothing about models. It is given a step, which maps the previous tokens and a state to
+log-probabilities and the next state, and a state whose rows can be gathered.
+
+Beam search is that of Sutskever, Vinyals and Le (2014), section 3.2, to the letter. Every partial
+hypothesis in the beam is extended with every token, and all but the `beam` most probable results are
+discarded. Those that end in the end token leave the beam for the pool of complete hypotheses; the others go
+on. Two things follow:
+
+- a hypothesis ends only where its end is among the `beam` best candidates, so a beam of 1 is greedy decoding:
+  the first end token that is the most probable token leaves nothing to go on with;
+- a beam at least as wide as the number of candidates discards nothing, so it enumerates exhaustively.
+
+A hypothesis that ends leaves its place empty for one step: the next step again keeps the `beam` best. The
+pool keeps the `beam` best complete hypotheses by score. A sentence is settled once nothing left in its beam
+can reach a better score than the worst of a full pool, or nothing is left. So the search never stops too
+early, and what it finds does not depend on how many hypotheses are asked for.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from data.tokenizer import BOS_ID as BOS
+from data.tokenizer import EOS_ID as EOS
+from data.tokenizer import PAD_ID as PAD
+from data.tokenizer import UNK_ID as UNK
+
+# Not typing.Self: runtime type checks look at one method at a time and cannot tell whose self it is.
+S = TypeVar("S", bound="State")
+P = TypeVar("P", bound="PerSentence")
+
+
+@runtime_checkable
+class State(Protocol):
+    """What a step carries from one token to the next, with one row per hypothesis."""
+
+    def select(self: S, rows: Int[Tensor, " selected"]) -> S:
+        """The state of these rows, in this order; a row may be taken several times or not at all."""
+        ...
+
+
+# The previous tokens and a state to log-probabilities of the next tokens and the next state.
+Step: TypeAlias = Callable[[Int[Tensor, " rows"], S], tuple[Float[Tensor, "rows vocab"], S]]
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How translations are searched for.
+
+    Args:
+        beam: Partial hypotheses kept at every step of beam search; 1 is greedy search.
+        n_best: Translations returned per sentence, at most the beam; when sampling, the number of samples.
+        length_penalty: Exponent a >= 0 of the score, log-probability / length**a, where the length counts the
+            end token (Wu et al. 2016, section 7, before their constant offset); 0 scores by log-probability.
+        sample: Draw translations from the model, token by token, instead of searching for the best.
+        temperature: Sampling divides log-probabilities by this: under 1 sharpens, over 1 flattens.
+        top_k: Sampling draws from the k most probable tokens only (Fan et al. 2018); 0 is off.
+        top_p: Sampling draws from the fewest tokens that hold this much probability (Holtzman et al. 2020),
+            counted within the top k; 1 is off.
+        seed: Seed of sampling.
+        allow_unknown: Whether the unknown token may be written.
+    """
+
+    beam: int = 5
+    n_best: int = 1
+    length_penalty: float = 1.0
+    sample: bool = False
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 1
+    allow_unknown: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be searched with, and what would silently do nothing."""
+        problems = [
+            ("beam", self.beam < 1, "must be at least 1"),
+            ("n_best", self.n_best < 1, "must be at least 1"),
+            ("n_best", self.n_best > self.beam and not self.sample,
+             f"exceeds --search.beam {self.beam}: widen the beam or ask for fewer"),
+            ("length_penalty", not 0 <= self.length_penalty < math.inf, "must be a number, at least 0"),
+            ("temperature", not 0 < self.temperature < math.inf, "must be a number above 0"),
+            ("top_k", self.top_k < 0, "must be at least 1, or 0 for off"),
+            ("top_p", not 0 < self.top_p <= 1, "must be above 0 and at most 1, which is off"),
+            ("temperature", self.temperature != 1 and not self.sample, "needs --search.sample true"),
+            ("top_k", self.top_k != 0 and not self.sample, "needs --search.sample true"),
+            ("top_p", self.top_p != 1 and not self.sample, "needs --search.sample true"),
+        ]  # fmt: skip
+        for flag, wrong, why in problems:
+            if wrong:
+                raise ValueError(f"--search.{flag} {getattr(self, flag)} {why}")
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One translation: token ids without begin and end, and what the model makes of them.
+
+    `log_prob` sums over all tokens, the end token included where `finished`; `score` is after length penalty.
+    """
+
+    tokens: list[int]
+    log_prob: float
+    score: float
+    finished: bool
+
+
+@dataclass(frozen=True)
+class PerSentence:
+    """Tensors whose first dimension is the sentences still searched for."""
+
+    def select(self: P, kept: Int[Tensor, " kept"]) -> P:
+        """The same for these sentences only."""
+        return replace(self, **{field.name: getattr(self, field.name)[kept] for field in fields(self)})
+
+
+@dataclass(frozen=True)
+class Limits(PerSentence):
+    """What each sentence may write: `prefixes` first (padded), then what the lengths allow.
+
+    `uniforms` are the random numbers of sampling, one per row and position; empty for beam search.
+    """
+
+    shortest: Int[Tensor, " batch"]
+    longest: Int[Tensor, " batch"]
+    prefixes: Int[Tensor, "batch prefix"]
+    uniforms: Float[Tensor, "batch samples time"]
+
+
+@dataclass(frozen=True)
+class Beams(PerSentence):
+    """Where the search stands: hypotheses still growing, and the pool of complete ones, best first.
+
+    A place in the beam whose log-probability is -inf, and a place in the pool whose score is, is empty.
+    `parents` are the rows of the step's state that the hypotheses continue.
+    """
+
+    tokens: Int[Tensor, "batch beam time"]
+    log_probs: Float[Tensor, "batch beam"]
+    parents: Int[Tensor, "batch beam"]
+    pool_tokens: Int[Tensor, "batch beam time"]
+    pool_log_probs: Float[Tensor, "batch beam"]
+    pool_scores: Float[Tensor, "batch beam"]
+
+
+class Successors(NamedTuple):
+    """Hypotheses one token longer: total log-probability, which beam each continues, and its new token."""
+
+    log_probs: Float[Tensor, "batch beam"]
+    origins: Int[Tensor, "batch beam"]
+    tokens: Int[Tensor, "batch beam"]
+
+
+def init_beams(batch: int, beam: int, time: int, device: torch.device, *, live: int = 1) -> Beams:
+    """`live` empty hypotheses per sentence; beam search starts from 1, since equals would only repeat it."""
+    tokens = torch.full((batch, beam, time), PAD, device=device)
+    empty = torch.full((batch, beam), -math.inf, device=device)
+    log_probs = empty.clone()
+    log_probs[:, :live] = 0.0
+    rows = torch.arange(batch * beam, device=device).view(batch, beam)
+    return Beams(tokens, log_probs, rows, tokens, empty, empty)
+
+
+def token_masks(vocab: int, allow_unknown: bool, device: torch.device) -> Float[Tensor, "3 vocab"]:
+    """What is added to log-probabilities where a sentence must not end yet, may end, and must end."""
+    masks = torch.full((3, vocab), -math.inf, device=device)
+    masks[:2] = 0.0
+    masks[:2, [PAD, BOS] if allow_unknown else [PAD, BOS, UNK]] = -math.inf
+    masks[0, EOS] = -math.inf
+    masks[1:, EOS] = 0.0
+    return masks
+
+
+def permitted(length: int, limits: Limits, masks: Float[Tensor, "3 vocab"]) -> Float[Tensor, "batch vocab"]:
+    """The mask of every sentence after `length` tokens: 0 for what it may write next, -inf for the rest."""
+    mask = masks[(length >= limits.shortest).long() + (length >= limits.longest).long()]
+    if length < limits.prefixes.shape[1]:
+        forced = limits.prefixes[:, length, None]
+        is_it = torch.arange(masks.shape[1], device=masks.device) == forced
+        mask = torch.where(forced == PAD, mask, torch.zeros_like(mask).masked_fill(~is_it, -math.inf))
+    return mask
+
+
+def best_successors(live: Float[Tensor, "batch beam"], log_probs: Float[Tensor, "batch beam vocab"]) -> Successors:
+    """The most probable of all extensions of all beams, as many as there are beams."""
+    beam, vocab = log_probs.shape[1:]
+    best, index = (live[:, :, None] + log_probs).flatten(1).topk(beam)
+    return Successors(best, index // vocab, index % vocab)
+
+
+def drawn_successors(
+    live: Float[Tensor, "batch beam"],
+    log_probs: Float[Tensor, "batch beam vocab"],
+    uniforms: Float[Tensor, "batch beam"],
+    options: SearchOptions,
+) -> Successors:
+    """One extension of every beam, drawn by inverting the distribution function at `uniforms`.
+
+    Temperature, top-k (Fan et al. 2018) and top-p (Holtzman et al. 2020) shape what is drawn from; the
+    log-probability counted is the model's own.
+    """
+    vocab = log_probs.shape[2]
+    ranked, ids = log_probs.topk(min(options.top_k or vocab, vocab))
+    top = ranked[..., :1].clamp(min=torch.finfo(ranked.dtype).min)  # where nothing is possible: finite
+    weights = ((ranked - top) / options.temperature).exp()
+    before = weights.cumsum(-1) - weights
+    if options.top_p < 1:
+        weights = weights * (before < options.top_p * weights.sum(-1, keepdim=True))
+    cumulative = weights.cumsum(-1)
+    passed = (cumulative <= uniforms[..., None] * cumulative[..., -1:]).sum(-1)
+    last = (weights > 0).sum(-1) - 1  # rounding must not step over the end
+    place = torch.minimum(passed, last).clamp(min=0)[..., None]
+    origins = torch.arange(live.shape[1], device=live.device).expand_as(live)
+    return Successors(live + ranked.gather(2, place)[..., 0], origins, ids.gather(2, place)[..., 0])
+
+
+def gather_rows(
+    tokens: Int[Tensor, "batch some time"], index: Int[Tensor, "batch beam"]
+) -> Int[Tensor, "batch beam time"]:
+    """The token rows at `index` within each sentence."""
+    return tokens.gather(1, index[:, :, None].expand(-1, -1, tokens.shape[2]))
+
+
+def advance(
+    beams: Beams,
+    log_probs: Float[Tensor, "rows vocab"],
+    length: int,
+    limits: Limits,
+    masks: Float[Tensor, "3 vocab"],
+    options: SearchOptions,
+) -> Beams:
+    """One step: hypotheses of `length` tokens become hypotheses of one more; those that end are pooled."""
+    batch, beam = beams.log_probs.shape
+    allowed = log_probs.float().view(batch, beam, -1) + permitted(length, limits, masks)[:, None]
+    if options.sample:
+        new = drawn_successors(beams.log_probs, allowed, limits.uniforms[:, :, length], options)
+    else:
+        new = best_successors(beams.log_probs, allowed)
+    tokens = gather_rows(beams.tokens, new.origins)
+    tokens[:, :, length] = new.tokens
+    ended = new.tokens == EOS
+    rows = torch.arange(0, batch * beam, beam, device=tokens.device)[:, None] + new.origins
+    live = new.log_probs.masked_fill(ended, -math.inf)
+
+    scores = (new.log_probs / (length + 1) ** options.length_penalty).masked_fill(~ended, -math.inf)
+    scores, order = torch.cat([beams.pool_scores, scores], 1).topk(beam)
+    pooled = gather_rows(torch.cat([beams.pool_tokens, tokens], 1), order)
+    sums = torch.cat([beams.pool_log_probs, new.log_probs], 1).gather(1, order)
+
+    # At the length limit with nothing complete, the pool takes what was written so far.
+    partial = ((length >= limits.longest) & (scores.amax(1) == -math.inf))[:, None]
+    scores = torch.where(partial, beams.log_probs / max(length, 1) ** options.length_penalty, scores)
+    sums = torch.where(partial, beams.log_probs, sums)
+    pooled = torch.where(partial[:, :, None], beams.tokens, pooled)
+    return Beams(tokens, live, rows, pooled, sums, scores)
+
+
+def settled(beams: Beams, limits: Limits, options: SearchOptions) -> Bool[Tensor, " batch"]:
+    """Whether nothing in the beam can still enter the pool, for every sentence.
+
+    Log-probabilities only fall, and no length divides them by more than the longest, so that quotient bounds
+    every score still to come. An empty place in a pool scores -inf, and so does an empty beam: with nothing
+    left to go on with, any pool is settled. NaN settles a sentence too, so that it is reported at once.
+    """
+    bound = beams.log_probs.amax(1) / (limits.longest + 1) ** options.length_penalty
+    return ~(bound > beams.pool_scores.amin(1))
+
+
+def read_pool(beams: Beams, n_best: int) -> list[list[Hypothesis]]:
+    """The best distinct hypotheses of every sentence, as plain Python."""
+    found = []
+    columns = beams.pool_tokens, beams.pool_log_probs, beams.pool_scores, beams.log_probs
+    for tokens, log_probs, scores, live in zip(*(column.tolist() for column in columns), strict=True):
+        if any(math.isnan(value) for value in scores + live):
+            raise ValueError("the model's log-probabilities are NaN: its weights or its input are broken")
+        distinct: dict[tuple[int, ...], Hypothesis] = {}
+        ranked = sorted(zip(tokens, log_probs, scores, strict=True), key=lambda entry: -entry[2])
+        for row, log_prob, score in ranked:
+            if score > -math.inf:
+                written = tuple(token for token in row if token not in (PAD, EOS))
+                distinct.setdefault(written, Hypothesis(list(written), log_prob, score, EOS in row))
+        if not distinct:
+            raise ValueError("the model gives probability zero to everything that may be written")
+        found.append(list(distinct.values())[:n_best])
+    return found
+
+
+def draw_uniforms(
+    options: SearchOptions, seeds: Sequence[int], longest: Sequence[int]
+) -> Float[Tensor, "batch samples time"]:
+    """Random numbers in [0, 1) per sentence, from a seed of its own, so that samples ignore the batch."""
+    samples = options.n_best if options.sample else 0
+    uniforms = torch.zeros(len(seeds), samples, max(longest) + 1)
+    for row, seed, length in zip(uniforms, seeds, longest, strict=True):
+        # A CPU generator keeps 32 bits of its seed; a digest spreads the two seeds over them.
+        digest = hashlib.blake2s(f"{options.seed} {seed}".encode(), digest_size=4).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest, "big"))
+        row[:, : length + 1] = torch.rand(samples, length + 1, generator=generator)
+    return uniforms
+
+
+def make_limits(
+    options: SearchOptions,
+    min_lengths: Int[Tensor, " batch"],
+    max_lengths: Int[Tensor, " batch"],
+    prefixes: Sequence[Sequence[int]],
+    seeds: Sequence[int],
+) -> Limits:
+    """Limits that agree: the longest length makes room for the prefix, and wins over the shortest."""
+    if any({PAD, BOS, EOS} & set(prefix) for prefix in prefixes):
+        raise ValueError("a prefix holds a padding, begin or end token")
+    device = max_lengths.device
+    padded = pad_sequence([torch.tensor(prefix, dtype=torch.long) for prefix in prefixes], True, PAD)
+    longest = torch.maximum(max_lengths.cpu(), torch.tensor([len(prefix) for prefix in prefixes]))
+    shortest = torch.minimum(min_lengths.cpu(), longest)
+    uniforms = draw_uniforms(options, seeds, longest.tolist())
+    return Limits(shortest.to(device), longest.to(device), padded.to(device), uniforms.to(device))
+
+
+def search(
+    step: Step[S],
+    state: S,
+    options: SearchOptions,
+    *,
+    min_lengths: Int[Tensor, " batch"],
+    max_lengths: Int[Tensor, " batch"],
+    prefixes: Sequence[Sequence[int]] | None = None,
+    seeds: Sequence[int] | None = None,
+) -> list[list[Hypothesis]]:
+    """At most `n_best` distinct hypotheses for every sentence, best first, and never none.
+
+    The state has one row per sentence, on the device of the lengths. Lengths do not count the end token.
+    A prefix is written whatever the other limits say, makes room for itself, and counts in the score. `seeds`
+    tell the sentences of a sample apart; by default their places in the batch do.
+    """
+    batch, device = len(max_lengths), max_lengths.device
+    if not batch:
+        return []
+    beam = options.n_best if options.sample else options.beam
+    limits = make_limits(options, min_lengths, max_lengths, prefixes or [[]] * batch, seeds or range(batch))
+    time = int(limits.longest.max()) + 1
+    beams = init_beams(batch, beam, time, device, live=beam if options.sample else 1)
+    state = state.select(beams.parents.flatten() // beam)
+    previous = torch.full((batch * beam,), BOS, device=device)
+    masks, waiting = None, list(range(batch))
+    found: list[list[Hypothesis]] = [[] for _ in waiting]
+    for length in range(time):
+        log_probs, state = step(previous, state)
+        if masks is None:
+            masks = token_masks(log_probs.shape[1], options.allow_unknown, device)
+        beams = advance(beams, log_probs, length, limits, masks, options)
+        # The one read back from the device in a step. Waiting for the step to end costs some microseconds; it
+        # saves the rows of settled sentences, which would else be stepped until the last of the batch ends.
+        flags = settled(beams, limits, options).tolist()
+        if any(flags):
+            done, kept = ([i for i, flag in enumerate(flags) if flag is wanted] for wanted in (True, False))
+            pools = read_pool(beams.select(torch.tensor(done, device=device)), options.n_best)
+            for i, hypotheses in zip(done, pools, strict=True):
+                found[waiting[i]] = hypotheses
+            if not kept:
+                break
+            rows = torch.tensor(kept, device=device)
+            beams, limits, waiting = beams.select(rows), limits.select(rows), [waiting[i] for i in kept]
+        state = state.select(beams.parents.flatten())
+        previous = beams.tokens[:, :, length].flatten()
+    return found
+
+
+@dataclass(frozen=True)
+class Ensembled(Generic[S]):
+    """The states of several models that write one translation together."""
+
+    states: tuple[S, ...]
+
+    def select(self, rows: Int[Tensor, " selected"]) -> "Ensembled[S]":
+        """The same rows of every state."""
+        return Ensembled(tuple(state.select(rows) for state in self.states))
+
+
+def average(steps: Sequence[Step[S]]) -> Step[Ensembled[S]]:
+    """The step of an ensemble: the mean of the models' probabilities, which Sutskever et al. leave open."""
+
+    def step(previous: Int[Tensor, " rows"], state: Ensembled[S]) -> tuple[Float[Tensor, "rows vocab"], Ensembled[S]]:
+        pairs = [one(previous, its) for one, its in zip(steps, state.states, strict=True)]
+        stacked = torch.stack([log_probs.float() for log_probs, _ in pairs])
+        return stacked.logsumexp(0) - math.log(len(pairs)), Ensembled(tuple(after for _, after in pairs))
+
+    return step

@@ -1,0 +1,83 @@
+"""The train stage of translation: a prepared directory to a run directory."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+import yaml
+from rich.console import Console
+
+from data.corpus import PreparedCorpus, StreamedCorpus, training_corpus
+from data.errors import UserError
+from data.report import LengthRatio
+from data.tokenizer import Tokenizer
+from nmt.checkpoint import TranslationModel
+from nmt.config import ModelConfig, TrainingConfig
+from nmt.model import SequenceModel
+from nmt.run_directory import RunDirectory
+from nmt.trainer import Trainer, TrainingData, TrainingResult, make_accelerator
+from nmt.validation import ValidationText
+
+
+def train_translation(
+    prepared: Path,
+    run: Path,
+    model: ModelConfig,
+    training: TrainingConfig,
+    *,
+    resume: bool = False,
+    console: Console | None = None,
+) -> TrainingResult:
+    """Train a model on a prepared directory and leave it in `run`/model.
+
+    Args:
+        resume: Go on from the newest checkpoint of `run`.
+
+    Raises:
+        UserError: nothing is prepared there, `run` is taken, settings contradict each other or the data, or
+            training failed; see `Trainer.train`.
+    """
+    accelerator = make_accelerator(training)
+    if training.deterministic:
+        torch.use_deterministic_algorithms(True)
+    settings = yaml.safe_load(prepared_file(prepared, "config.yaml"))
+    report = json.loads(prepared_file(prepared, "report.json"))
+    tokenizers = Tokenizer.load(prepared / "source.model"), Tokenizer.load(prepared / "target.model")
+    train = training_corpus(prepared, settings, tokenizers)
+    if isinstance(train, StreamedCorpus) and training.schedule in ("cosine", "halve") and not training.max_updates:
+        raise UserError(
+            f"training.schedule {training.schedule} needs to know how long training is, and a streamed corpus has no "
+            "known length: set --training.max_updates, or choose --training.schedule inverse_sqrt"
+        )
+    torch.manual_seed(training.seed)
+    try:
+        network = SequenceModel(model, len(tokenizers[0]), len(tokenizers[1]))
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    trained = TranslationModel(
+        network,
+        *tokenizers,
+        length_ratio=LengthRatio(**report["length_ratio"]),
+        max_length=settings["max_length"],
+        config={
+            "training": asdict(training),
+            "data": settings,
+            "fingerprints": {name: split["fingerprints"] for name, split in report["splits"].items()},
+        },
+    )
+    data = TrainingData(
+        train, PreparedCorpus(prepared / "valid"), ValidationText.read(prepared, training.valid_sentences)
+    )
+    trainer = Trainer(trained, data, training, RunDirectory(run), accelerator, console or Console())
+    return trainer.train(resume=resume)
+
+
+def prepared_file(prepared: Path, name: str) -> str:
+    """A text file of a prepared directory."""
+    try:
+        return (prepared / name).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"{prepared}: no prepared data here ({name}: {error.strerror}): run scripts/prepare_translation.py first"
+        ) from error

@@ -1,0 +1,81 @@
+"""How good a model is on the validation text: perplexity, and BLEU of what it really decodes."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import sacrebleu
+import torch
+
+from data.batching import plan_in_order
+from data.corpus import PreparedCorpus
+from data.errors import UserError
+from data.readers import read_lines
+from nmt.checkpoint import TranslationModel
+from nmt.decoding import decode
+from nmt.search import SearchOptions
+
+
+@dataclass(frozen=True)
+class ValidationText:
+    """Untouched sentences and their references; where a sentence has fewer than others, the rest are blank."""
+
+    sources: list[str]
+    references: list[list[str]]
+
+    @classmethod
+    def read(cls, prepared: Path, limit: int) -> "ValidationText":
+        """The first `limit` sentences of a prepared directory's validation text."""
+        sources = list(read_lines(prepared / "valid.source"))[:limit]
+        files = sorted(prepared.glob("valid.reference*"), key=lambda path: (len(path.name), path.name))
+        references = [list(read_lines(path))[:limit] for path in files]
+        if not references:
+            raise UserError(f"{prepared}: no valid.reference here: prepare it again")
+        return cls(sources, references)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Perplexity over all validation tokens; BLEU as sacrebleu gives it, lower-cased for a lower-casing model."""
+
+    perplexity: float
+    bleu: float
+
+
+def validate(
+    trained: TranslationModel,
+    corpus: PreparedCorpus,
+    text: ValidationText,
+    *,
+    beam: int,
+    batch_tokens: int,
+    lowercase: bool,
+) -> Validation:
+    """Score a model on the validation pairs; leaves it in evaluation mode."""
+    model = trained.model
+    model.eval()
+    device = next(model.parameters()).device
+    nll = torch.zeros((), dtype=torch.float64, device=device)
+    tokens = 0
+    with torch.no_grad():
+        for plan in plan_in_order(corpus, batch_tokens=batch_tokens):
+            batch = plan.collate(reverse_source=model.config.reverse_source).to(device)
+            nll += model(batch).nll
+            tokens += plan.target_tokens
+    options = SearchOptions(beam=beam)
+    hypotheses = translate_lines([trained], text.sources, options)
+    bleu = sacrebleu.corpus_bleu(hypotheses, text.references, lowercase=lowercase)
+    return Validation(math.exp(min(nll.item() / tokens, 100.0)), float(bleu.score))
+
+
+def translate_lines(trained: Sequence[TranslationModel], lines: Sequence[str], options: SearchOptions) -> list[str]:
+    """The best translation of each line; of a blank line, a blank one."""
+    first = trained[0]
+    ids = [first.source.encode(line)[: first.max_length] for line in lines]
+    real = [i for i, sentence in enumerate(ids) if sentence]
+    found = decode([one.model for one in trained], [ids[i] for i in real], options, first.length_ratio)
+    out = [""] * len(lines)
+    for i, hypotheses in zip(real, found, strict=True):
+        out[i] = first.target.decode(hypotheses[0].tokens)
+    return out

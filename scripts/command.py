@@ -1,0 +1,59 @@
+"""What every command shares: options from typed dataclasses, short error messages, exit codes."""
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import jsonargparse
+
+from data.errors import UserError
+
+
+class Parser(jsonargparse.ArgumentParser):
+    """jsonargparse, with one line for an error instead of the whole usage, and the nearest match for a wrong key."""
+
+    def __init__(self, name: str, description: str, example: str) -> None:
+        usage = f"{example} [--section.key value ...]"
+        super().__init__(prog=name, description=description, usage=usage, exit_on_error=True)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        first = " ".join(str(message).split())
+        wrong = re.search(r"unrecognized arguments: -*([^\s=]+)|does not accept option '([^']+)'", first)
+        hint = ""
+        if wrong:
+            group = re.search(r"Group '([^']+)'", first)
+            key = wrong.group(1) or f"{group.group(1)}.{wrong.group(2)}" if group else wrong.group(1) or wrong.group(2)
+            known = [option.removeprefix("--") for action in self._actions for option in action.option_strings]
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            hint = f" Did you mean {near[0]}?" if near else ""
+        print(f"{self.prog}: error: {first}.{hint} See {self.prog} --help.", file=sys.stderr)
+        raise SystemExit(2)
+
+    def read(self, arguments: list[str] | None = None) -> Any:
+        """Parse and build the dataclasses; a value that a dataclass refuses is an error like any other."""
+        parsed = self.parse_args(arguments)
+        try:
+            return self.instantiate(parsed)
+        except ValueError as error:
+            return self.error(str(error))
+
+
+def run(name: str, main: Callable[[], int | None]) -> NoReturn:
+    """Run a command: what a user can cause is one line on standard error and exit code 1."""
+    try:
+        code = main() or 0
+        sys.stdout.flush()
+    except UserError as error:
+        print(f"{name}: error: {error}", file=sys.stderr)
+        code = 1
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:
+        # whoever read our output has seen enough; Python would complain once more while it closes
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    raise SystemExit(code)

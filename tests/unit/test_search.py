@@ -1,0 +1,470 @@
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nmt.search import (
+    BOS,
+    EOS,
+    PAD,
+    UNK,
+    Beams,
+    Ensembled,
+    Hypothesis,
+    Limits,
+    SearchOptions,
+    advance,
+    average,
+    init_beams,
+    permitted,
+    search,
+    settled,
+    token_masks,
+)
+
+torch.set_num_threads(1)
+
+INF = math.inf
+WIDE = 400  # more places than any tiny model has candidates
+
+
+@dataclass(frozen=True)
+class Told:
+    """The state of a model that looks at everything written so far, in a sentence of its own."""
+
+    sentence: torch.Tensor  # rows
+    history: torch.Tensor  # rows, one number for all that was written
+
+    def select(self, rows):
+        return Told(self.sentence[rows], self.history[rows])
+
+
+class TableModel:
+    """Random next-token distributions, one for every sentence and everything that can be written before."""
+
+    def __init__(self, vocab: int = 7, seed: int = 0, size: int = 4099, sharpness: float = 1.5):
+        generator = torch.Generator().manual_seed(seed)
+        self.table = (torch.randn(size, vocab, generator=generator) * sharpness).log_softmax(-1)
+        self.vocab, self.size, self.rows = vocab, size, 0
+
+    def start(self, sentences: Sequence[int]) -> Told:
+        sentence = torch.tensor(sentences, dtype=torch.long)
+        return Told(sentence, torch.zeros_like(sentence))
+
+    def step(self, previous: torch.Tensor, state: Told) -> tuple[torch.Tensor, Told]:
+        self.rows += len(previous)
+        history = (state.history * 31 + previous + 7 * state.sentence + 1) % self.size
+        return self.table[history], Told(state.sentence, history)
+
+    def next(self, sentence: int, written: Sequence[int]) -> torch.Tensor:
+        """The log-probabilities after `written`, without any batch."""
+        history = 0
+        for token in (BOS, *written):
+            history = (history * 31 + token + 7 * sentence + 1) % self.size
+        return self.table[history]
+
+    def run(self, sentences, options, shortest, longest, **rest) -> list[list[Hypothesis]]:
+        lengths = {"min_lengths": torch.tensor(shortest).long(), "max_lengths": torch.tensor(longest).long()}
+        return search(self.step, self.start(sentences), options, **lengths, **rest)
+
+
+def every_hypothesis(
+    model: TableModel, sentence: int, alpha: float, shortest: int, longest: int, unknown: bool, prefix=()
+) -> list[tuple[float, float, list[int]]]:
+    """All that may be written, best first, by enumeration: score, log-probability and tokens."""
+    words = [UNK] * unknown + list(range(EOS + 1, model.vocab))
+    found = []
+    for length in range(shortest, max(longest, len(prefix)) + 1):
+        for tokens in itertools.product(words, repeat=length):
+            if tokens[: len(prefix)] == tuple(prefix):
+                ended = [*tokens, EOS]
+                log_prob = sum(model.next(sentence, tokens[:i])[ended[i]].item() for i in range(length + 1))
+                found.append((log_prob / (length + 1) ** alpha, log_prob, list(tokens)))
+    return sorted(found, key=lambda entry: -entry[0])
+
+
+def assert_same(found: list[Hypothesis], expected: list[tuple[float, float, list[int]]]) -> None:
+    assert [each.tokens for each in found] == [tokens for _, _, tokens in expected]
+    assert [each.score for each in found] == pytest.approx([score for score, _, _ in expected], abs=1e-5)
+    assert [each.log_prob for each in found] == pytest.approx([one for _, one, _ in expected], abs=1e-5)
+    assert all(each.finished for each in found)
+
+
+def greedy(model: TableModel, sentence: int, shortest: int, longest: int, unknown: bool = False):
+    """Plain argmax decoding: tokens and log-probability."""
+    tokens: list[int] = []
+    total = 0.0
+    while True:
+        log_probs = model.next(sentence, tokens).tolist()
+        may = [UNK] * unknown + list(range(EOS + 1, model.vocab)) if len(tokens) < longest else []
+        may += [EOS] if len(tokens) >= min(shortest, longest) else []
+        best = max(may, key=lambda token: log_probs[token])
+        total += log_probs[best]
+        if best == EOS:
+            return tokens, total
+        tokens.append(best)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 1.0, 2.0])
+@pytest.mark.parametrize(
+    ("shortest", "longest", "unknown"), [(0, 4, False), (2, 3, False), (1, 3, True), (0, 0, False)]
+)
+def test_a_wide_beam_enumerates(seed, alpha, shortest, longest, unknown):
+    model = TableModel(seed=seed)
+    options = SearchOptions(beam=WIDE, n_best=WIDE, length_penalty=alpha, allow_unknown=unknown)
+    (found,) = model.run([0], options, [shortest], [longest])
+    assert_same(found, every_hypothesis(model, 0, alpha, shortest, longest, unknown))
+
+
+def reference_beam_search(model: TableModel, sentence: int, beam: int, alpha: float, longest: int):
+    """Section 3.2 with lists, which never stops before the length limit."""
+    live: list[tuple[float, list[int]]] = [(0.0, [])]
+    pool: list[tuple[float, float, list[int]]] = []
+    for length in range(longest + 1):
+        words = [EOS, *range(EOS + 1, model.vocab)] if length < longest else [EOS]
+        candidates = [
+            (total + log_prob, [*tokens, word])
+            for total, tokens in live
+            for word, log_prob in enumerate(model.next(sentence, tokens).tolist())
+            if word in words
+        ]
+        kept = sorted(candidates, key=lambda entry: -entry[0])[:beam]
+        live = [(total, tokens) for total, tokens in kept if tokens[-1] != EOS]
+        pool += [(total / (length + 1) ** alpha, total, tokens[:-1]) for total, tokens in kept if tokens[-1] == EOS]
+    return sorted(pool, key=lambda entry: -entry[0])[:beam]
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 1.0])
+@pytest.mark.parametrize("beam", [1, 2, 3, 5])
+def test_a_narrow_beam_never_stops_too_early(seed, alpha, beam):
+    """Nothing is missed that the same beam finds when it always goes on to the length limit."""
+    model = TableModel(seed=seed, vocab=9, sharpness=1.0)
+    options = SearchOptions(beam=beam, n_best=beam, length_penalty=alpha)
+    found = model.run(range(5), options, [0] * 5, [9, 3, 12, 1, 6])
+    for sentence, longest in enumerate([9, 3, 12, 1, 6]):
+        assert_same(found[sentence], reference_beam_search(model, sentence, beam, alpha, longest))
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("unknown", [False, True])
+def test_a_beam_of_one_is_greedy(seed, unknown):
+    model = TableModel(seed=seed)
+    shortest, longest = [0, 0, 2, 3, 0, 0], [8, 5, 9, 3, 0, 12]
+    found = model.run(range(6), SearchOptions(beam=1, allow_unknown=unknown), shortest, longest)
+    for sentence, (hypothesis,) in enumerate(found):
+        tokens, total = greedy(model, sentence, shortest[sentence], longest[sentence], unknown)
+        assert hypothesis.tokens == tokens
+        assert hypothesis.log_prob == pytest.approx(total, abs=1e-5)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 6), st.sampled_from([0.0, 0.6, 1.0]))
+@settings(max_examples=30, deadline=None)
+def test_n_best_is_sorted_distinct_and_a_prefix_of_a_longer_list(seed, beam, alpha):
+    model = TableModel(seed=seed)
+    options = SearchOptions(beam=beam, n_best=beam, length_penalty=alpha)
+    (found,) = model.run([seed % 5], options, [0], [6])
+    assert 1 <= len(found) <= beam
+    assert [each.score for each in found] == sorted((each.score for each in found), reverse=True)
+    assert len({tuple(each.tokens) for each in found}) == len(found)
+    assert not {PAD, UNK, BOS, EOS} & {token for each in found for token in each.tokens}
+    for n_best in range(1, beam + 1):
+        assert model.run([seed % 5], replace(options, n_best=n_best), [0], [6]) == [found[:n_best]]
+
+
+@given(
+    st.integers(0, 10_000),
+    st.lists(st.tuples(st.integers(0, 50), st.integers(0, 3), st.integers(0, 9)), min_size=2, max_size=6),
+    st.sampled_from([SearchOptions(beam=1), SearchOptions(beam=4, n_best=4), SearchOptions(sample=True, n_best=3)]),
+)
+@settings(max_examples=40, deadline=None)
+def test_a_sentence_ignores_its_batch(seed, sentences, options):
+    model = TableModel(seed=seed, vocab=9)
+    numbers, shortest, longest = (list(column) for column in zip(*sentences, strict=True))
+    prefixes = [[4, 5][: number % 3] for number in numbers]
+    together = model.run(numbers, options, shortest, longest, prefixes=prefixes, seeds=numbers)
+    for i, number in enumerate(numbers):
+        alone = model.run([number], options, [shortest[i]], [longest[i]], prefixes=[prefixes[i]], seeds=[number])
+        assert alone == [together[i]]
+
+
+def test_settled_sentences_leave_the_batch():
+    """The longest sentence of a batch does not keep the others' rows in the step."""
+    model = TableModel()
+    options = SearchOptions(beam=2)
+    model.run([1] * 10, options, [0] * 10, [0] * 9 + [20])
+    batched, model.rows = model.rows, 0
+    model.run([1], options, [0], [20])
+    assert batched == model.rows + 9 * 2
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 1.0])
+@pytest.mark.parametrize("place", [0, 2])
+def test_a_sentence_is_settled_just_when_the_bound_is_reached(alpha, place):
+    beams = init_beams(3, 3, 6, torch.device("cpu"))
+    beams.log_probs[:] = torch.tensor([-30.0, -10.0, -INF])
+    bound = -10.0 / 6**alpha  # five tokens and the end, at no further cost
+    scores = torch.full((3, 3), -0.1)
+    scores[:, place] = torch.tensor([bound + 0.01, bound - 0.01, -INF])
+    limits = Limits(torch.zeros(3).long(), torch.full((3,), 5), torch.zeros(3, 0).long(), torch.zeros(3, 0, 0))
+    options = SearchOptions(beam=3, length_penalty=alpha)
+    assert settled(replace(beams, pool_scores=scores), limits, options).tolist() == [True, False, False]
+    dead = replace(beams, pool_scores=scores, log_probs=torch.full((3, 3), -INF))
+    assert settled(dead, limits, options).all()
+
+
+def test_the_state_may_be_empty_of_sentences():
+    assert TableModel().run([], SearchOptions(), [], []) == []
+
+
+@pytest.mark.parametrize("options", [SearchOptions(beam=3, n_best=3), SearchOptions(sample=True, n_best=3)])
+def test_partial_hypotheses_where_nothing_can_end(options):
+    model = TableModel(seed=3)
+    model.table[:, EOS] = -INF
+    (found, empty) = model.run([0, 1], options, [0, 0], [4, 0])
+    assert [len(each.tokens) for each in found] == [4] * len(found)
+    assert not any(each.finished for each in found)
+    assert [each.score for each in found] == sorted((each.score for each in found), reverse=True)
+    for each in found:
+        total = sum(model.next(0, each.tokens[:i])[token].item() for i, token in enumerate(each.tokens))
+        assert (each.log_prob, each.score) == pytest.approx((total, total / 4), abs=1e-5)
+    assert empty == [Hypothesis([], 0.0, 0.0, False)]
+
+
+def test_complete_hypotheses_come_before_partial_ones():
+    """Nothing unfinished is returned next to a finished hypothesis, however few there are."""
+    model = TableModel(seed=3)
+    first = model.table[(BOS + 1) % model.size].clone()
+    model.table[:, EOS] = -INF
+    model.table[(BOS + 1) % model.size] = first
+    (found,) = model.run([0], SearchOptions(beam=5, n_best=5), [0], [4])
+    assert [each.tokens for each in found] == [[]]
+    assert found[0].finished
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+@pytest.mark.parametrize("prefix", [[], [5], [5, 4], [6, UNK, 5, 4]])
+def test_a_prefix_is_forced(alpha, prefix):
+    """Whatever the limits and the unknown token say, and its log-probability counts."""
+    model = TableModel(seed=5)
+    options = SearchOptions(beam=WIDE, n_best=WIDE, length_penalty=alpha)
+    (found,) = model.run([2], options, [0], [3], prefixes=[prefix])
+    if UNK in prefix:
+        total = sum(model.next(2, prefix[:i])[token].item() for i, token in enumerate([*prefix, EOS]))
+        assert_same(found, [(total / 5**alpha, total, prefix)])
+    else:
+        assert_same(found, every_hypothesis(model, 2, alpha, len(prefix), 3, False, prefix))
+    samples = SearchOptions(sample=True, n_best=9)
+    assert all(each.tokens[: len(prefix)] == prefix for each in model.run([2], samples, [0], [3], prefixes=[prefix])[0])
+
+
+def test_prefixes_differ_within_a_batch():
+    model = TableModel(seed=5)
+    prefixes = [[], [4, 4, 4], [6]]
+    found = model.run([0, 0, 0], SearchOptions(beam=2), [0, 2, 0], [4, 1, 4], prefixes=prefixes)
+    assert found[1][0].tokens == [4, 4, 4]
+    assert found[2][0].tokens[:1] == [6]
+
+
+@pytest.mark.parametrize("token", [PAD, BOS, EOS])
+def test_a_prefix_of_special_tokens_is_refused(token):
+    with pytest.raises(ValueError, match="prefix"):
+        TableModel().run([0], SearchOptions(), [0], [3], prefixes=[[4, token]])
+
+
+@pytest.mark.parametrize("options", [SearchOptions(), SearchOptions(beam=1), SearchOptions(sample=True, n_best=8)])
+def test_lengths_are_respected_and_the_longest_wins(options):
+    model = TableModel(seed=1)
+    model.table[:, EOS] += 4
+    found = model.run([0, 1, 2, 3], options, [0, 3, 4, 9], [5, 5, 4, 2])
+    for hypotheses, allowed in zip(found, [range(6), range(3, 6), [4], [2]], strict=True):
+        assert {len(each.tokens) for each in hypotheses} <= set(allowed)
+    assert all(each.finished for hypotheses in found for each in hypotheses)
+
+
+@pytest.mark.parametrize("sample", [False, True])
+def test_the_unknown_token_needs_leave(sample):
+    model = TableModel(seed=1)
+    model.table[:, UNK] += 5
+    options = SearchOptions(sample=sample)
+    assert UNK not in model.run([0], options, [3], [5])[0][0].tokens
+    assert UNK in model.run([0], replace(options, allow_unknown=True), [3], [5])[0][0].tokens
+
+
+@pytest.mark.parametrize("options", [SearchOptions(), SearchOptions(beam=1), SearchOptions(sample=True)])
+@pytest.mark.parametrize("broken", ["all", "one", "late"])
+def test_nan_is_reported(options, broken):
+    model = TableModel()
+    if broken == "all":
+        model.table[:] = math.nan
+    elif broken == "one":
+        model.table[:, 5] = math.nan
+    else:
+        model.table[model.table[:, 4] < model.table[:, 5]] = math.nan
+    with pytest.raises(ValueError, match="NaN"):
+        model.run([0, 1, 2], options, [3, 3, 3], [6, 6, 6])
+
+
+@pytest.mark.parametrize("sample", [False, True])
+def test_no_possible_token_is_reported(sample):
+    model = TableModel()
+    model.table[:, EOS:] = -INF
+    with pytest.raises(ValueError, match="probability zero"):
+        model.run([0], SearchOptions(sample=sample), [0], [6])
+
+
+def first_tokens(model: TableModel, options: SearchOptions, count: int) -> dict[int, float]:
+    """How often each token is sampled first, over many sentences that are the same but for their seed."""
+    found = model.run([0] * count, options, [0] * count, [1] * count, seeds=range(count))
+    firsts = [each[0].tokens[0] if each[0].tokens else EOS for each in found]
+    return {token: firsts.count(token) / count for token in sorted(set(firsts))}
+
+
+def test_sampling_follows_the_distribution():
+    model, count = TableModel(seed=2, sharpness=1.0), 4000
+    log_probs = model.next(0, [])
+    words = list(range(EOS, model.vocab))
+    for temperature in (1.0, 0.5, 2.0):
+        expected = (log_probs[words] / temperature).softmax(-1).tolist()
+        seen = first_tokens(model, SearchOptions(sample=True, temperature=temperature), count)
+        for word, probability in zip(words, expected, strict=True):
+            error = math.sqrt(probability * (1 - probability) / count)
+            assert abs(seen.get(word, 0) - probability) < 4 * error
+
+
+def test_top_k_and_top_p_cut_the_tail():
+    model, count = TableModel(seed=2, sharpness=1.0), 2000
+    probabilities = model.next(0, [])[EOS:].softmax(-1)
+    ranked = (probabilities.argsort(descending=True) + EOS).tolist()
+    mass = probabilities.sort(descending=True).values.cumsum(0).tolist()
+    for kept in (1, 2, 3):
+        top_k = first_tokens(model, SearchOptions(sample=True, top_k=kept), count)
+        assert set(top_k) == set(ranked[:kept])
+        assert top_k[ranked[0]] == pytest.approx(mass[0] / mass[kept - 1], abs=0.05)
+        # The nucleus is the fewest tokens that hold top_p: just under their mass takes them all, just over one more.
+        under = first_tokens(model, SearchOptions(sample=True, top_p=mass[kept - 1] - 0.001), count)
+        over = first_tokens(model, SearchOptions(sample=True, top_p=mass[kept - 1] + 0.001), count)
+        assert (set(under), set(over)) == (set(ranked[:kept]), set(ranked[: kept + 1]))
+    both = first_tokens(model, SearchOptions(sample=True, top_k=2, top_p=mass[0] / mass[1] - 0.001), count)
+    assert set(both) == {ranked[0]}
+
+
+@pytest.mark.parametrize("narrow", [{"top_k": 1}, {"top_p": 1e-6}, {"temperature": 1e-4}])
+def test_narrow_sampling_is_greedy(narrow):
+    model = TableModel(seed=4)
+    found = model.run(range(6), SearchOptions(sample=True, n_best=3, **narrow), [0] * 6, [9] * 6)
+    for sentence, hypotheses in enumerate(found):
+        tokens, total = greedy(model, sentence, 0, 9)
+        assert [each.tokens for each in hypotheses] == [tokens]  # three equal samples are one
+        assert hypotheses[0].log_prob == pytest.approx(total, abs=1e-5)
+
+
+def test_samples_count_the_model_s_own_log_probability():
+    model = TableModel(seed=4)
+    options = SearchOptions(sample=True, n_best=20, temperature=2.0, top_k=3, length_penalty=0.6)
+    (found,) = model.run([1], options, [1], [6])
+    assert len(found) > 5
+    assert [each.score for each in found] == sorted((each.score for each in found), reverse=True)
+    assert len({tuple(each.tokens) for each in found}) == len(found)
+    for each in found:
+        ended = [*each.tokens, EOS]
+        total = sum(model.next(1, ended[:i])[token].item() for i, token in enumerate(ended))
+        assert each.finished
+        assert (each.log_prob, each.score) == pytest.approx((total, total / len(ended) ** 0.6), abs=1e-5)
+
+
+def test_seeds_make_samples():
+    model = TableModel(seed=4, vocab=30, sharpness=0.5)
+    options = SearchOptions(sample=True, n_best=4)
+    arguments = [0, 0], options, [5, 5], [9, 9]
+    one = model.run(*arguments)
+    assert model.run(*arguments) == one
+    assert one[0] != one[1]
+    assert model.run(*arguments, seeds=[7, 7])[0] == model.run(*arguments, seeds=[7, 7])[1]
+    assert model.run([0, 0], replace(options, seed=2), [5, 5], [9, 9])[0] not in one
+    drawn = {tuple(each.tokens) for each in one[0]}
+    assert drawn < {tuple(each.tokens) for each in model.run([0], replace(options, n_best=8), [5], [9])[0]}
+
+
+def test_average_is_the_mean_of_probabilities():
+    models = [TableModel(seed=seed) for seed in range(3)]
+    models[0].table[:, 4] = -INF
+    for model in models:
+        model.table[:, 5] = -INF
+    ensemble = average([model.step for model in models])
+    state = Ensembled(tuple(model.start([0, 1, 2]) for model in models))
+    log_probs, state = ensemble(torch.tensor([BOS] * 3), state)
+    log_probs, state = ensemble(torch.tensor([4, 6]), state.select(torch.tensor([2, 0])))
+    for row, (sentence, token) in zip(log_probs, [(2, 4), (0, 6)], strict=True):
+        expected = torch.stack([model.next(sentence, [token]).exp() for model in models]).mean(0)
+        torch.testing.assert_close(row.exp(), expected)
+    assert (log_probs[:, 5] == -INF).all()
+
+
+def test_search_with_an_ensemble_of_one_model_twice():
+    model = TableModel(seed=6)
+    options = SearchOptions(beam=4, n_best=4)
+    lengths = {"min_lengths": torch.tensor([0, 0]), "max_lengths": torch.tensor([5, 3])}
+    state = Ensembled((model.start([0, 1]), model.start([0, 1])))
+    found = search(average([model.step, model.step]), state, options, **lengths)
+    for twice, once in zip(found, model.run([0, 1], options, [0, 0], [5, 3]), strict=True):
+        assert [each.tokens for each in twice] == [each.tokens for each in once]
+
+
+@pytest.mark.parametrize(
+    "options", [SearchOptions(beam=3), SearchOptions(sample=True, n_best=3, top_k=4, top_p=0.9, temperature=0.7)]
+)
+def test_a_step_reads_nothing_from_the_device(options):
+    """On the meta device tensors have no values to read, and tensors made elsewhere do not mix with them."""
+    meta = torch.device("meta")
+    limits = Limits(
+        torch.zeros(2, dtype=torch.long, device=meta),
+        torch.full((2,), 5, device=meta),
+        torch.zeros(2, 1, dtype=torch.long, device=meta),
+        torch.zeros(2, 3, 6, device=meta),
+    )
+    masks = token_masks(9, False, meta)
+    beams = init_beams(2, 3, 6, meta)
+    for length in range(6):
+        log_probs = torch.zeros(6, 9, device=meta, dtype=torch.bfloat16)
+        after = advance(beams, log_probs, length, limits, masks, options)
+        for name in Beams.__dataclass_fields__:
+            tensor, before = getattr(after, name), getattr(beams, name)
+            assert (tensor.device, tensor.shape, tensor.dtype) == (meta, before.shape, before.dtype)
+        beams = after
+    assert permitted(0, limits, masks).device == meta
+    flags = settled(beams, limits, options)
+    assert (flags.device, flags.shape, flags.dtype) == (meta, (2,), torch.bool)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"n_best": 7}, r"--search\.n_best 7 exceeds --search\.beam 5: "),
+        ({"beam": 0}, r"--search\.beam 0 "),
+        ({"n_best": 0}, r"--search\.n_best 0 "),
+        ({"length_penalty": -0.1}, r"--search\.length_penalty -0\.1 "),
+        ({"length_penalty": math.nan}, r"--search\.length_penalty nan "),
+        ({"sample": True, "temperature": 0.0}, r"--search\.temperature 0\.0 "),
+        ({"sample": True, "temperature": INF}, r"--search\.temperature inf "),
+        ({"sample": True, "top_k": -1}, r"--search\.top_k -1 "),
+        ({"sample": True, "top_p": 0.0}, r"--search\.top_p 0\.0 "),
+        ({"sample": True, "top_p": 1.1}, r"--search\.top_p 1\.1 "),
+        ({"temperature": 0.5}, r"--search\.temperature 0\.5 needs --search\.sample true"),
+        ({"top_k": 5}, r"--search\.top_k 5 needs --search\.sample true"),
+        ({"top_p": 0.9}, r"--search\.top_p 0\.9 needs --search\.sample true"),
+    ],
+)
+def test_options_are_checked(values, message):
+    with pytest.raises(ValueError, match=message):
+        SearchOptions(**values)
+
+
+def test_more_samples_than_the_beam_is_wide_are_fine():
+    assert SearchOptions(sample=True, n_best=50).n_best == 50
