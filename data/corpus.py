@@ -57,7 +57,8 @@ class Pool:
 
 def random_for(seed: int, *path: int) -> np.random.Generator:
     """A generator that depends on the whole path and on nothing else."""
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, *path])))
+    # as plain entropy, (1, 2) and (1, 2, 0) would be one seed
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=path)))
 
 
 class PreparedCorpus:
@@ -96,7 +97,8 @@ class PreparedCorpus:
 class StreamedCorpus:
     """A training text that is read and encoded anew in every epoch, because it is too large to be prepared.
 
-    Pairs are shuffled within a pool, not across the file. `dropped` counts the blank and overlong pairs so far.
+    Pairs are shuffled within a pool, not across the file. `read`, `dropped` (by reason) and `truncated` count the
+    pairs of the latest epoch, as far as it has been read.
     """
 
     def __init__(
@@ -104,20 +106,41 @@ class StreamedCorpus:
     ) -> None:
         self._text, self._base, self._tokenizers = text, base, tokenizers
         self._max_length, self._truncate = max_length, truncate
-        self.dropped = 0
+        self._reset()
+
+    def _reset(self) -> None:
+        self.read = self.truncated = 0
+        self.dropped = {"blank": 0, "overlong": 0}
+
+    def describe(self) -> str:
+        """What became of the pairs of the latest epoch, in one line for the user."""
+        dropped = ", ".join(f"{count:,} {why}" for why, count in self.dropped.items() if count) or "none"
+        return (
+            f"{self.read:,} pairs streamed; dropped: {dropped}; {self.truncated:,} truncated to "
+            f"{self._max_length} tokens"
+        )
 
     def pools(self, seed: int, epoch: int, size: int = POOL_PAIRS) -> Iterator[Pool]:
-        """All pairs in the order of the files: the shuffling is left to the batches."""
+        """All pairs in the order of the files: the shuffling is left to the batches.
+
+        Raises UserError if the text cannot be read, or no pair of it is short enough.
+        """
         del seed, epoch
+        self._reset()
         source: list[list[int]] = []
         target: list[list[int]] = []
         rows: list[int] = []
         for number, pair in enumerate(read_pairs(self._text, base=self._base)):
             one, two = self._tokenizers[0].encode(pair.source), self._tokenizers[1].encode(pair.target)
-            longest = max(len(one), len(two))
-            if not one or not two or (longest > self._max_length and not self._truncate):
-                self.dropped += 1
+            self.read += 1
+            overlong = max(len(one), len(two)) > self._max_length
+            if not one or not two:
+                self.dropped["blank"] += 1
                 continue
+            if overlong and not self._truncate:
+                self.dropped["overlong"] += 1
+                continue
+            self.truncated += overlong
             source.append(one[: self._max_length])
             target.append(two[: self._max_length])
             rows.append(number)
@@ -126,6 +149,8 @@ class StreamedCorpus:
                 source, target, rows = [], [], []
         if rows:
             yield Pool(Ragged.of(source), Ragged.of(target), np.array(rows))
+        if self.read == sum(self.dropped.values()):
+            raise UserError(f"no pair of the training text is left: {self.describe()}")
 
 
 def training_corpus(

@@ -11,6 +11,7 @@ from pathlib import Path
 from data.errors import UserError
 
 _TEMPORARY = ".unfinished-"
+_OLD = f"{_TEMPORARY}old-"
 
 
 @contextlib.contextmanager
@@ -20,21 +21,24 @@ def atomic_directory(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     Whatever happens inside, `path` is afterwards either as it was before or complete.
     Raises UserError if `path` exists and may not be overwritten, cannot be written, or the disk is full.
     """
-    if path.exists() and not overwrite and (not path.is_dir() or any(path.iterdir())):
-        raise UserError(f"{path}: exists already: choose another place, or allow it with --overwrite")
     temporary = None
     try:
+        if not overwrite and path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UserError(f"{path}: exists already: choose another place, or allow it with --overwrite")
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f"{_TEMPORARY}{path.name}-", dir=path.parent))
         temporary.chmod(0o755)
         yield temporary
         _flush(temporary)
         if path.exists():
-            # two renames, so that a kill between them leaves the old directory, under another name
-            old = Path(tempfile.mkdtemp(prefix=f"{_TEMPORARY}old-", dir=path.parent)) / path.name
-            path.rename(old)
-            temporary.rename(path)
-            shutil.rmtree(old.parent)
+            # two renames: a kill between them leaves the old directory where `remove_unfinished` finds it
+            old = Path(tempfile.mkdtemp(prefix=_OLD, dir=path.parent)) / path.name
+            try:
+                path.rename(old)
+                temporary.rename(path)
+            finally:
+                _put_back(old, path)
+                shutil.rmtree(old.parent)
         else:
             temporary.rename(path)
         _flush_entry(path.parent)
@@ -54,14 +58,23 @@ def write_text(path: Path, text: str) -> None:
         _flush_entry(temporary)
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise UserError(_explain(path, error)) from error
 
 
 def remove_unfinished(directory: Path) -> None:
-    """Delete what a killed process left half written in `directory`."""
+    """Delete what a killed process left half written in `directory`, and put back what it was about to replace."""
     for leftover in directory.glob(f"{_TEMPORARY}*"):
+        if leftover.name.startswith(_OLD):
+            for old in list(leftover.iterdir()):
+                _put_back(old, directory / old.name)
         shutil.rmtree(leftover, ignore_errors=True) if leftover.is_dir() else leftover.unlink()
+
+
+def _put_back(old: Path, path: Path) -> None:
+    if old.exists() and not path.exists():
+        old.rename(path)
 
 
 def _explain(path: Path, error: OSError) -> str:

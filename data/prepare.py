@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -47,6 +47,8 @@ _ENCODED = datasets.Features(
     | {f"{side}_{what}": datasets.Value("int32") for side in ("source", "target") for what in ("tokens", "unknown")}
 )
 _KEPT, _BLANK, _OVERLONG, _TRUNCATED = range(4)
+_PARALLEL_ROWS = 20_000  # fewer are done before another process has started
+_WRITTEN = ("source.model", "target.model", "train", "valid", "report.json", "config.yaml", "*.source", "*.reference*")
 
 
 @dataclass(frozen=True)
@@ -82,23 +84,29 @@ class PrepareConfig:
     stream_sample: int = 1_000_000
     workers: int = 0
 
+    def __post_init__(self) -> None:
+        for name, least in (("max_length", 1), ("stream_sample", 1), ("workers", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} {getattr(self, name)}: give {least} or more")
+
 
 def prepare(config: PrepareConfig, out: Path, *, base: Path | None = None, overwrite: bool = False) -> PrepareReport:
     """Run the prepare stage and write the prepared directory `out`, whole or not at all.
 
     Args:
         base: The folder that relative file names are looked up in.
-        overwrite: Replace `out` if it exists.
+        overwrite: Replace `out` if it exists; never a directory that holds anything else than prepared data.
 
     Raises:
         UserError: a file is missing or damaged, `out` exists, or a split that is needed is empty.
     """
     started = time.monotonic()
     datasets.disable_progress_bars()
+    given = _given(config)
     with atomic_directory(out, overwrite=overwrite) as folder:
+        _check_replaceable(out, [path for text in given.values() for path in paths(text, base)])
         scratch = folder / "scratch"
         scratch.mkdir()
-        given = _given(config)
         splits = {name: _segment(name, text, config, scratch, base) for name, text in given.items()}
         for name in splits.keys() - {"train"}:
             _write_lines(folder / f"{name}.source", splits[name]["source"])
@@ -137,6 +145,21 @@ def _given(config: PrepareConfig) -> dict[str, ParallelText]:
     return given
 
 
+def _check_replaceable(out: Path, inputs: list[Path]) -> None:
+    """Overwriting must cost the user nothing that preparing once more does not bring back."""
+    if not out.exists():
+        return
+    found = sorted(out.iterdir()) if out.is_dir() else [out]
+    if found and not (out / "report.json").is_file():
+        raise UserError(f"{out}: holds no prepared data, so it is not replaced: choose another --out")
+    for path in found:
+        if not any(path.match(name) for name in _WRITTEN):
+            raise UserError(f"{path}: not written by this command, so {out} is not replaced: choose another --out")
+    for path in inputs:
+        if path.resolve().is_relative_to(out.resolve()):
+            raise UserError(f"{path}: is read, so {out} around it cannot be replaced: choose another --out")
+
+
 def _names(text: ParallelText, base: Path | None) -> list[str]:
     """The local files of a split as the user named them: a report must not depend on where the corpus lies."""
     return [str(p.relative_to(base)) if base and p.is_relative_to(base) else str(p) for p in paths(text, base)]
@@ -145,7 +168,7 @@ def _names(text: ParallelText, base: Path | None) -> list[str]:
 def _workers(config: PrepareConfig, rows: int) -> int | None:
     """Processes worth starting for so many rows; None is this process alone."""
     wanted = config.workers or os.cpu_count() or 1
-    return None if wanted == 1 or rows < 20_000 else wanted
+    return None if wanted == 1 or rows < _PARALLEL_ROWS else wanted
 
 
 def _segment(
@@ -180,7 +203,7 @@ def _raw_rows(text: ParallelText, base: Path | None, limit: int | None) -> Itera
 
 
 def _segment_batch(
-    batch: dict[str, list[str]], source: TokenizerConfig, target: TokenizerConfig
+    batch: Mapping[str, list[str]], source: TokenizerConfig, target: TokenizerConfig
 ) -> dict[str, list[str] | npt.NDArray[np.uint64]]:
     made: dict[str, list[str] | npt.NDArray[np.uint64]] = {}
     for side, how in (("source", source), ("target", target)):
@@ -228,7 +251,10 @@ def _hold_out(splits: dict[str, datasets.Dataset], holdout: Holdout, folder: Pat
             f"{name}: {len(references):,} sentences held out of train with up to {most} translations each; "
             f"{len(rows) - len(kept):,} pairs with another spelling of one of them were left out of every split"
         )
-    splits["train"] = train.select(np.flatnonzero(where == TRAIN))
+    rows = np.flatnonzero(where == TRAIN)
+    if not len(rows):
+        raise UserError(f"holdout leaves no pair to train on (of {len(train):,}): lower --holdout.valid or .test")
+    splits["train"] = train.select(rows)
     return notes
 
 
@@ -284,7 +310,7 @@ def _encode_splits(
             num_proc=_workers(config, len(rows)),
         )
         against = None if name == "train" else train_keys
-        reports[name] = _describe(encoded[name], _keys(rows), against, fingerprints.get(name, {}))
+        reports[name] = _describe(name, encoded[name], _keys(rows), against, fingerprints.get(name, {}))
         if name == "valid" or (name == "train" and not config.stream):
             _save_ids(encoded[name], folder / name, config)
     sides = [
@@ -305,7 +331,7 @@ def _encode_splits(
 
 
 def _encode_batch(
-    batch: dict[str, list[str]], tokenizers: tuple[Tokenizer, Tokenizer], max_length: int, overlong: str
+    batch: Mapping[str, list[str]], tokenizers: tuple[Tokenizer, Tokenizer], max_length: int, overlong: str
 ) -> dict[str, list[Any]]:
     source, target = (
         tokenizer.encode_segmented(batch[f"{side}_text"])
@@ -349,12 +375,15 @@ def _keys(rows: datasets.Dataset) -> npt.NDArray[np.uint64]:
 
 
 def _describe(
+    name: str,
     encoded: datasets.Dataset,
     keys: npt.NDArray[np.uint64],
     train_keys: npt.NDArray[np.uint64] | None,
     fingerprints: dict[str, str],
 ) -> SplitReport:
     why = _column(encoded, "why")
+    if name == "test":
+        why = np.full_like(why, _KEPT)  # it is scored as text, every line of it
     sides = []
     for side in ("source", "target"):
         tokens = _column(encoded, f"{side}_tokens")

@@ -29,9 +29,10 @@ class SideReport:
 class SplitReport:
     """One split: what was read, what became of it, and what stands in it or in train more than once.
 
+    Sentences that differ only in case, punctuation and white space count as the same.
+
     duplicates: pairs that stood earlier in the same split (they are kept)
-    source_in_train, pair_in_train: pairs whose source sentence (whatever its case and punctuation), or whose
-        source and target, stand in train too
+    source_in_train, pair_in_train: pairs whose source sentence, or whose source and target, stand in train too
     """
 
     read: int
@@ -101,16 +102,7 @@ def write_report(report: PrepareReport, path: Path) -> None:
 def render(report: PrepareReport) -> RenderableType:
     """The report as tables for a terminal."""
     pairs = Table(title="Sentence pairs", title_justify="left")
-    for name in (
-        "split",
-        "read",
-        "kept",
-        "dropped",
-        "truncated",
-        "repeated",
-        "source in train",
-        "pair in train",
-    ):
+    for name in ("split", "read", "kept", "dropped", "truncated", "repeated", "source in train", "pair in train"):
         pairs.add_column(name, justify="left" if name in ("split", "dropped") else "right")
     sides = Table(title="Tokens", title_justify="left")
     for name in ("split", "side", "tokens", "unknown", *(f"{p} %" for p in PERCENTILES)):
@@ -130,7 +122,7 @@ def render(report: PrepareReport) -> RenderableType:
     for label, known in (("source", report.source), ("target", report.target)):
         words.add_row(label, known.level, f"{known.size:,}", f"{known.distinct:,}", f"{known.coverage:.2%}")
     per_token = report.target.size
-    pairs.caption = "seen: stands in train too; cut: truncated to the longest length allowed"
+    pairs.caption = "repeated: stood earlier in the split, whatever its case and punctuation; such pairs are kept"
     words.caption = (
         f"softmax: {per_token:,} outputs for every target token, which is {per_token * 512 / 1e6:.1f} M multiply-adds "
         "and as many weights with a decoder of 512 units"

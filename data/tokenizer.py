@@ -24,6 +24,7 @@ from data.errors import UserError
 PAD_ID, UNK_ID, BOS_ID, EOS_ID = 0, 1, 2, 3
 SPECIAL_IDS = 4
 UNKNOWN_TEXT = "<unk>"
+_SPECIAL_PIECES = ["<pad>", UNKNOWN_TEXT, "<s>", "</s>"]
 
 Level = Literal["word", "char", "bpe", "unigram"]
 UnicodeForm = Literal["NFC", "NFKC", "none"]
@@ -31,6 +32,7 @@ UnicodeForm = Literal["NFC", "NFKC", "none"]
 _LEVELS: dict[int, Level] = {1: "unigram", 2: "bpe", 3: "word", 4: "char"}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SPACE_MARK = "\u2581"  # sentencepiece writes a space as this character
+_RESERVED = "\u2585"  # and leaves out of its training whatever holds this one
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class TokenizerConfig:
         lowercase: Lower-case all text. The output is then lower-case too.
         unicode: Unicode normal form that text is brought to; NFC changes no visible character.
         vocab_size: The most entries a vocabulary may have, the four special ones included.
-        min_count: Words (or characters) seen less often in the training text become unknown.
+        min_count: Words (characters, at every other level) seen less often in the training text become unknown.
     """
 
     level: Level = "word"
@@ -56,6 +58,8 @@ class TokenizerConfig:
     def __post_init__(self) -> None:
         if self.vocab_size <= SPECIAL_IDS:
             raise ValueError(f"vocab_size {self.vocab_size} leaves no room beside the {SPECIAL_IDS} special tokens")
+        if self.min_count < 1:
+            raise ValueError(f"min_count {self.min_count}: give 1 or more")
 
 
 @functools.lru_cache(maxsize=8)
@@ -71,12 +75,15 @@ class Tokenizer:
     """
 
     def __init__(self, model: bytes) -> None:
-        """Raises ValueError if `model` is not a sentencepiece model."""
+        """Raises ValueError if `model` is not a sentencepiece model that `train` has made."""
         try:
             proto = ModelProto.FromString(model)
+            if [piece.piece for piece in proto.pieces[:SPECIAL_IDS]] != _SPECIAL_PIECES:
+                raise ValueError("it does not begin with " + " ".join(_SPECIAL_PIECES))
             self._pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
         except Exception as error:
-            raise ValueError(f"not a sentencepiece model: {error}") from error
+            raise ValueError(f"not a sentencepiece model of this program: {error}") from error
+        self._ids = {piece.piece: i for i, piece in enumerate(proto.pieces)}
         form, _, case = proto.normalizer_spec.name.partition("+")
         self._model = model
         self.level: Level = _LEVELS[proto.trainer_spec.model_type]
@@ -91,32 +98,41 @@ class Tokenizer:
         `counts` holds what `segment(...).split(" ")` gave, so memory grows with the types, not with the text.
         Raises UserError where the text cannot fill a vocabulary.
         """
-        if config.level == "char":
-            units = Counter[str]()
-            for word, count in counts.items():
-                for character in word:
-                    units[character] += count
-            # sentencepiece counts the space mark among the characters
-            kept = 1 + sum(1 for count in units.values() if count >= config.min_count)
-        else:
-            units = counts
-            kept = sum(1 for count in counts.values() if count >= config.min_count)
-        if not kept or not units:
+        characters = Counter[str]()
+        for word, count in counts.items():
+            for character in word:
+                characters[character] += count
+        units = counts if config.level == "word" else characters
+        common = {unit: count for unit, count in units.items() if count >= config.min_count and _RESERVED not in unit}
+        if not common:
             raise UserError(
-                f"no {config.level} of the training text occurs {config.min_count} times or more: "
-                "lower min_count, or check that the files hold text"
+                f"no {'word' if config.level == 'word' else 'character'} of the training text occurs "
+                f"{config.min_count} times or more: lower min_count, or check that the files hold text"
             )
-        fixed_size = config.level in ("word", "char")
-        size = min(kept + SPECIAL_IDS, config.vocab_size) if fixed_size else config.vocab_size
+        size, pieces = config.vocab_size, Counter[str]()
+        if config.level in ("word", "char"):
+            # sentencepiece counts the space mark among the characters
+            size = min(len(common) + SPECIAL_IDS + (config.level == "char"), size)
+            pieces.update(common)
+        else:
+            smallest = len(common) + SPECIAL_IDS + 1
+            if size < smallest:
+                raise UserError(
+                    f"vocab_size {size} is too small for {config.level}: {len(common)} distinct characters with the "
+                    f"special tokens need {smallest}: raise vocab_size, or raise min_count to leave out rare characters"
+                )
+            for word, count in counts.items():
+                pieces["".join(character for character in word if character in common)] += count
+            del pieces[""]
         written = io.BytesIO()
         try:
             sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=(f"{word}\t{count}" for word, count in sorted(counts.items(), key=_by_count)),
+                sentence_iterator=(f"{piece}\t{count}" for piece, count in sorted(pieces.items(), key=_by_count)),
                 input_format="tsv",
                 model_writer=written,
                 model_type=config.level,
                 vocab_size=size,
-                hard_vocab_limit=fixed_size,
+                hard_vocab_limit=False,
                 character_coverage=1.0,
                 normalization_rule_name="identity",
                 pad_id=PAD_ID,
@@ -130,7 +146,7 @@ class Tokenizer:
             )
         except (RuntimeError, OSError) as error:
             raise UserError(
-                f"no {config.level} vocabulary of {size} entries could be made from {len(counts)} distinct words "
+                f"no {config.level} vocabulary of {size} entries could be made from {len(pieces)} distinct words "
                 f"(sentencepiece: {error}): choose another vocab_size"
             ) from error
         proto = ModelProto.FromString(written.getvalue())
@@ -178,8 +194,18 @@ class Tokenizer:
         return self.encode_segmented([self.segment(text)])[0]
 
     def encode_segmented(self, segmented: Sequence[str]) -> list[list[int]]:
-        """Ids of sentences that `segment` has been over already."""
-        return cast(list[list[int]], self._pieces.encode(list(segmented)))
+        """Ids of sentences that `segment` has been over already.
+
+        Of words and characters every one is a token. Of subwords, neighbouring unknown characters are one token.
+        """
+        # where the tokens are given, sentencepiece would still make one of all unknown ones in a row
+        if self.level == "word":
+            return [[self._ids.get(_SPACE_MARK + word, UNK_ID) for word in text.split()] for text in segmented]
+        if self.level == "char":
+            marked = ((_SPACE_MARK + text).replace(" ", _SPACE_MARK) if text else "" for text in segmented)
+            return [[self._ids.get(character, UNK_ID) for character in text] for text in marked]
+        # one thread: callers with much to do run several processes
+        return cast(list[list[int]], self._pieces.encode(list(segmented), num_threads=1))
 
     def decode(self, ids: Iterable[int]) -> str:
         """Detokenized text of ids; unknown ids are written as `<unk>`, other special ids as nothing."""

@@ -11,6 +11,7 @@ state/               only in a checkpoint to resume from: optimizer and position
 import hashlib
 import io
 import json
+import pickle
 import platform
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -28,6 +29,7 @@ from nmt.config import ModelConfig
 from nmt.model import SequenceModel
 
 FORMAT = 1
+_STATE = "training.pt"
 _FILES = ("config.yaml", "model.safetensors", "source.model", "target.model", "metrics.json")
 
 
@@ -72,11 +74,10 @@ def load_model(path: Path, device: torch.device | None = None) -> TranslationMod
     Raises:
         UserError: `path` is no model directory, a file is missing, was changed or cut off, or does not fit the others.
     """
-    if not (path / "MANIFEST").is_file():
-        inside = next(iter(sorted(path.glob("**/MANIFEST"))), None) if path.is_dir() else None
-        hint = f"did you mean {inside.parent}?" if inside else "give the model directory of a finished run (RUN/model)"
-        raise UserError(f"{path}: no model directory here: {hint}")
-    check_manifest(path)
+    known = [name for name in ("MANIFEST", "config.yaml", "model.safetensors") if (path / name).is_file()]
+    if len(known) < 2:
+        raise UserError(f"{path}: no model directory here: {_hint(path)}")
+    check_manifest(path, _FILES)
     config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
     if config["format"] != FORMAT:
         raise UserError(
@@ -88,13 +89,13 @@ def load_model(path: Path, device: torch.device | None = None) -> TranslationMod
         if len(tokenizer) != config["vocabulary"][side]:
             raise UserError(
                 f"{path / (side + '.model')}: {len(tokenizer)} entries, but the weights are for "
-                f"{config['vocabulary'][side]}: the file is from another model"
+                f"{config['vocabulary'][side]}: the file is from another model; copy the whole directory again"
             )
     with torch.device("meta"):
         model = SequenceModel(ModelConfig(**config["model"]), len(source), len(target))
     model.to_empty(device=device or torch.device("cpu"))
-    weights = safetensors.torch.load_file(path / "model.safetensors")
-    load_weights(model, weights, path)
+    model.tie()
+    load_weights(model, path)
     model.eval()
     ratio = LengthRatio(**config["length_ratio"])
     return TranslationModel(model, source, target, ratio, config["max_length"], config)
@@ -105,17 +106,18 @@ def _weights(model: SequenceModel) -> dict[str, torch.Tensor]:
     return dict(model.named_parameters())
 
 
-def load_weights(model: SequenceModel, weights: dict[str, torch.Tensor], path: Path) -> None:
-    """Copy weights into a model; raises UserError naming the first that is missing, unknown or of another shape."""
-    own = _weights(model)
-    if difference := sorted(own.keys() ^ weights.keys()):
-        raise UserError(f"{path / 'model.safetensors'}: {difference[0]} does not fit config.yaml's model")
-    for name, tensor in own.items():
-        if tensor.shape != weights[name].shape:
+def load_weights(model: SequenceModel, path: Path) -> None:
+    """Fill a model from a model directory; raises UserError naming the first weight that does not fit."""
+    file = path / "model.safetensors"
+    own, weights = _weights(model), safetensors.torch.load_file(file)
+    for name in sorted(own.keys() | weights.keys()):
+        found, wanted = (tuple(each[name].shape) if name in each else "missing" for each in (weights, own))
+        if found != wanted:
             raise UserError(
-                f"{path / 'model.safetensors'}: {name} has shape {tuple(weights[name].shape)}, but config.yaml asks "
-                f"for {tuple(tensor.shape)}: the files are from different models"
+                f"{file}: {name} is {found} here, but {wanted} in the model that is asked for: the files are from "
+                "different models; copy the whole directory again"
             )
+    for name, tensor in own.items():
         with torch.no_grad():
             tensor.copy_(weights[name])
 
@@ -125,15 +127,29 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
     (folder / "state").mkdir()
     written = io.BytesIO()
     torch.save(state, written)
-    (folder / "state" / "training.pt").write_bytes(written.getvalue())
-    write_manifest(folder / "state", ("training.pt",))
+    (folder / "state" / _STATE).write_bytes(written.getbuffer())
+    write_manifest(folder / "state", (_STATE,))
 
 
-def load_state(path: Path) -> dict[str, Any]:
-    """What `save_state` wrote; only tensors and plain values are read, never code."""
-    check_manifest(path / "state")
-    state: dict[str, Any] = torch.load(path / "state" / "training.pt", map_location="cpu", weights_only=True)
-    return state
+def load_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Configuration, scores and state of a checkpoint to resume from; only tensors and plain values, never code.
+
+    Raises:
+        UserError: a file is missing, was changed, cut off, or holds more than tensors and plain values.
+    """
+    check_manifest(path, _FILES)
+    check_manifest(path / "state", (_STATE,))
+    config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
+    metrics = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
+    file = path / "state" / _STATE
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError) as error:
+        raise UserError(
+            f"{file}: holds something else than tensors and plain values, which is never loaded: copy it again from "
+            "where it was written"
+        ) from error
+    return config, metrics, state
 
 
 def write_manifest(folder: Path, names: tuple[str, ...]) -> None:
@@ -144,14 +160,17 @@ def write_manifest(folder: Path, names: tuple[str, ...]) -> None:
     (folder / "MANIFEST").write_text("".join(lines), encoding="utf-8")
 
 
-def check_manifest(folder: Path) -> None:
-    """Raises UserError naming the first file that is not what was written, with both values."""
-    for line in (folder / "MANIFEST").read_text(encoding="utf-8").splitlines():
-        digest, size, name = line.split(" ", 2)
+def check_manifest(folder: Path, names: tuple[str, ...]) -> None:
+    """Raises UserError naming the first of these files that is not what was written, with both values."""
+    entries = _read_manifest(folder / "MANIFEST")
+    for name in names:
         path = folder / name
+        if name not in entries:
+            raise UserError(f"{folder / 'MANIFEST'}: does not list {name}: it was cut off or changed; copy it again")
         if not path.is_file():
-            raise UserError(f"{path}: missing: copy the whole model directory again")
-        if path.stat().st_size != int(size):
+            raise UserError(f"{path}: missing: copy the whole directory again")
+        digest, size = entries[name]
+        if path.stat().st_size != size:
             raise UserError(
                 f"{path}: {path.stat().st_size} bytes, but MANIFEST says {size}: the file was cut off or changed; "
                 "copy it again"
@@ -163,3 +182,23 @@ def check_manifest(folder: Path) -> None:
                 f"{path}: SHA-256 is {found[:12]}..., but MANIFEST says {digest[:12]}...: the file was changed; "
                 "copy it again"
             )
+
+
+def _read_manifest(path: Path) -> dict[str, tuple[str, int]]:
+    """SHA-256 and size of each file that a manifest lists."""
+    try:
+        lines = [line.split(" ", 2) for line in path.read_text(encoding="utf-8").splitlines()]
+        return {name: (digest, int(size)) for digest, size, name in lines}
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}): copy the whole directory again") from error
+    except ValueError as error:
+        raise UserError(f"{path}: is no manifest: it was cut off or changed; copy it again") from error
+
+
+def _hint(path: Path) -> str:
+    """What the user may have meant by a path without a model."""
+    inside = [found.parent for pattern in ("*", "*/*") for found in path.glob(f"{pattern}/config.yaml")]
+    inside = [folder for folder in inside if (folder / "MANIFEST").is_file()]
+    if inside:
+        return f"did you mean {min(inside, key=lambda folder: (folder.name != 'model', folder))}?"
+    return "give the model directory of a finished run (RUN/model)"

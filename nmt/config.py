@@ -1,7 +1,9 @@
 """What shapes a model and its training. Every option has its default here and nowhere else."""
 
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,9 @@ class ModelConfig:
     init_range: float = 0.08
 
     def __post_init__(self) -> None:
-        for name in ("layers", "hidden", "embedding"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"model.{name} is {getattr(self, name)}: it must be 1 or more")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"model.dropout is {self.dropout}: it must be at least 0 and below 1")
+        _check(self, "model", ("layers", "hidden", "embedding"), lambda value: value >= 1, "1 or more")
+        _check(self, "model", ("dropout",), lambda value: 0 <= value < 1, "at least 0 and below 1")
+        _check(self, "model", ("init_range",), lambda value: 0 < value < math.inf, "a number above 0")
         if self.tied != "none" and self.embedding != self.hidden:
             raise ValueError(
                 f"model.tied {self.tied} needs model.embedding ({self.embedding}) equal to model.hidden ({self.hidden})"
@@ -49,7 +49,7 @@ class TrainingConfig:
     """The optimisation.
 
     Args:
-        seed: Decides initial weights, dropout and the order of the data.
+        seed: Decides initial weights, dropout and the order of the data; 0 or more.
         max_epochs: The most passes over the training pairs.
         max_updates: The most optimizer steps; 0 is no limit.
         max_minutes: Stop at the first update after this much training time, that of resumed runs included; 0 is no
@@ -102,10 +102,48 @@ class TrainingConfig:
     deterministic: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("max_epochs", "batch_tokens", "accumulate", "valid_sentences", "valid_beam", "keep_best"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"training.{name} is {getattr(self, name)}: it must be 1 or more")
-        if self.learning_rate <= 0:
-            raise ValueError(f"training.learning_rate is {self.learning_rate}: it must be above 0")
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"training.label_smoothing is {self.label_smoothing}: it must be at least 0 and below 1")
+        counts = ("max_epochs", "batch_tokens", "accumulate", "valid_sentences", "valid_beam", "keep_best")
+        _check(self, "training", counts, lambda value: value >= 1, "1 or more")
+        zero_is_off = (
+            "seed", "max_updates", "max_minutes", "weight_decay", "halve_after", "warmup_updates", "clip_norm",
+            "validate_every", "patience", "checkpoint_every",
+        )  # fmt: skip
+        _check(self, "training", zero_is_off, lambda value: 0 <= value < math.inf, "0 or more")
+        _check(self, "training", ("learning_rate",), lambda value: 0 < value < math.inf, "a number above 0")
+        _check(self, "training", ("label_smoothing",), lambda value: 0 <= value < 1, "at least 0 and below 1")
+
+
+FREE_TO_CHANGE = {
+    "max_epochs", "max_updates", "max_minutes", "patience", "keep_best", "checkpoint_every", "valid_beam",
+    "valid_sentences",
+}  # fmt: skip
+
+
+def changed_settings(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Settings (sections of options) that differ and that would make a resumed run another run."""
+    free = {f"training.{name}" for name in FREE_TO_CHANGE} | {"data.base", "data.workers"}
+    old, new = _flat(before), _flat(now)
+    return [
+        f"{name} was {old[name]!r} and is {value!r}"
+        for name, value in new.items()
+        if name not in free and name in old and old[name] != value
+    ]
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """Two levels as one, with dotted names."""
+    flat: dict[str, Any] = {}
+    for section, value in settings.items():
+        if isinstance(value, dict):
+            flat |= {f"{section}.{name}": one for name, one in value.items()}
+        else:
+            flat[section] = value
+    return flat
+
+
+def _check(config: object, section: str, names: Iterable[str], holds: Callable[[float], bool], rule: str) -> None:
+    """Raises ValueError naming the first option that does not keep to `rule`, with its value."""
+    for name in names:
+        value = getattr(config, name)
+        if not holds(value):
+            raise ValueError(f"{section}.{name} is {value}: it must be {rule}")

@@ -21,7 +21,7 @@ class Context:
     state: RecurrentState | None = None
     memory: Float[Tensor, "rows positions features"] | None = None
     memory_mask: Bool[Tensor, "rows positions"] | None = None
-    vector: Float[Tensor, "rows features"] | None = None
+    vector: Float[Tensor, "rows summary"] | None = None
     first_input: Float[Tensor, "rows embedding"] | None = None
 
     def select(self, rows: Int[Tensor, " selected"]) -> "Context":

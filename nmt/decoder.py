@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -31,7 +30,12 @@ class Decoder(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.stack = RecurrentStack(config.embedding, config.hidden, config.layers, config.dropout, config.residual)
         self.output = nn.Linear(config.hidden, vocabulary)
-        if config.tied != "none":
+        self.tied = config.tied != "none"
+        self.tie()
+
+    def tie(self) -> None:
+        """Make input and output share their word vectors, if they are to."""
+        if self.tied:
             self.output.weight = self.embedding.weight
 
     def start(self, context: Context, rows: int) -> DecoderState:
@@ -53,7 +57,8 @@ class Decoder(nn.Module):
         outputs, _ = self.stack(self.dropout(self.embedding(target)), state.recurrent)
         # attention goes here, for all steps at once, before the projection
         real = outputs.reshape(-1, outputs.shape[-1]).index_select(0, positions)
-        return torch.as_tensor(self.output(self.dropout(real)))
+        logits: Tensor = self.output(self.dropout(real))
+        return logits
 
     def step(
         self, tokens: Int[Tensor, " rows"], state: DecoderState

@@ -41,13 +41,18 @@ class SequenceModel(nn.Module):
         self.config = config
         self.encoder = TextEncoder(config, source_vocabulary)
         self.decoder = Decoder(config, target_vocabulary)
-        if config.tied == "all":
-            self.encoder.embedding.weight = self.decoder.embedding.weight
+        self.tie()
         self._initialise()
 
     def forward(self, batch: Batch, label_smoothing: float = 0.0) -> Loss:
         logits = self.decoder(self.encode(batch.source), batch.target, batch.positions)
         return cross_entropy(logits, batch.labels, label_smoothing)
+
+    def tie(self) -> None:
+        """Make weights shared as configured; leaving the meta device parts them."""
+        self.decoder.tie()
+        if self.config.tied == "all":
+            self.encoder.embedding.weight = self.decoder.embedding.weight
 
     def encode(self, source: Source) -> Context:
         context: Context = self.encoder(source)

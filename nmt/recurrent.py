@@ -22,6 +22,23 @@ class RecurrentState:
         return RecurrentState(self.hidden.index_select(1, rows), self.cell.index_select(1, rows))
 
 
+@dataclass(frozen=True)
+class _LongestFirst:
+    """The order that packing wants, and the way back from it.
+
+    torch would find them itself (enforce_sorted=False), but reads them back from the device to unpack.
+    """
+
+    lengths: Int[Tensor, " rows"]
+    rows: Int[Tensor, " rows"]
+    back: Int[Tensor, " rows"]
+
+    @classmethod
+    def of(cls, lengths: Int[Tensor, " rows"], device: torch.device) -> "_LongestFirst":
+        ordered, rows = lengths.sort(descending=True)
+        return cls(ordered, rows.to(device, non_blocking=True), rows.argsort().to(device, non_blocking=True))
+
+
 class RecurrentStack(nn.Module):
     """LSTM layers of equal width; dropout and residual connections lie between them."""
 
@@ -51,17 +68,21 @@ class RecurrentStack(nn.Module):
                 step. Without it every step counts.
         """
         state = state or self.zeros(inputs.shape[0], inputs)
+        order = None if lengths is None else _LongestFirst.of(lengths, inputs.device)
         hiddens, cells = [], []
         outputs = inputs
         for i, layer in enumerate(self.layers):
             below = self.dropout(outputs) if i else outputs
-            start = (state.hidden[i : i + 1].contiguous(), state.cell[i : i + 1].contiguous())
-            if lengths is None:
-                outputs, (hidden, cell) = layer(below, start)
+            hidden, cell = state.hidden[i : i + 1].contiguous(), state.cell[i : i + 1].contiguous()
+            if order is None:
+                outputs, (hidden, cell) = layer(below, (hidden, cell))
             else:
-                packed = pack_padded_sequence(below, lengths, batch_first=True, enforce_sorted=False)
+                start = hidden.index_select(1, order.rows), cell.index_select(1, order.rows)
+                packed = pack_padded_sequence(below.index_select(0, order.rows), order.lengths, batch_first=True)
                 packed, (hidden, cell) = layer(packed, start)
                 outputs, _ = pad_packed_sequence(packed, batch_first=True, total_length=inputs.shape[1])
+                outputs = outputs.index_select(0, order.back)
+                hidden, cell = hidden.index_select(1, order.back), cell.index_select(1, order.back)
             if self.residual and i:
                 outputs = outputs + below
             hiddens.append(hidden[0])

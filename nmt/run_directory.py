@@ -13,6 +13,8 @@ from data.errors import UserError
 from data.files import atomic_directory, remove_unfinished
 from nmt.checkpoint import TranslationModel, save_model, save_state
 
+_EARLIER_STAGES = {"recipe.yaml", "corpus", "data"}  # what a recipe puts there before training
+
 
 class RunDirectory:
     def __init__(self, path: Path) -> None:
@@ -27,7 +29,7 @@ class RunDirectory:
             again: A run that died before its first checkpoint may stand there; it starts anew.
 
         Raises:
-            UserError: another run stands there; or none at all, and `again` expects one.
+            UserError: the directory is not empty; or there is no run at all, and `again` expects one.
         """
         if again and not self.path.is_dir():
             raise UserError(f"{self.path}: no run to resume here: check the path, or start without --resume")
@@ -36,17 +38,27 @@ class RunDirectory:
                 f"{self.path}: holds a run that has reached update {self.newest_update():,}: go on with it with "
                 "--resume, or choose another --out"
             )
-        if self.model.exists() or (not again and (self.path / "metrics.jsonl").exists()):
-            raise UserError(f"{self.path}: holds another run: choose another --out, or go on with it with --resume")
         try:
+            inside = {path.name for path in self.path.iterdir()} if self.path.exists() else set()
+            found = sorted(name for name in inside - _EARLIER_STAGES if not name.startswith("."))
+            if self.model.exists() or (found and not (again and self.checkpoints.exists())):
+                raise UserError(
+                    f"{self.path}: is not empty, it holds {', '.join(found[:5])}: choose another --out, or go on with "
+                    "the run there with --resume"
+                )
             self.checkpoints.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"{self.path}: cannot be written ({error.strerror}): choose another --out") from error
-        remove_unfinished(self.checkpoints)
+
+    def recover(self) -> None:
+        """Tidy up after a run that was killed while it wrote."""
+        for folder in (self.path, self.checkpoints):
+            remove_unfinished(folder)
 
     def updates(self) -> list[int]:
         """The updates with a checkpoint, oldest first."""
-        return sorted(int(path.name.removeprefix("update-")) for path in self.checkpoints.glob("update-*"))
+        names = [path.name.removeprefix("update-") for path in self.checkpoints.glob("update-*")]
+        return sorted(int(name) for name in names if name.isdecimal())
 
     def at(self, update: int) -> Path:
         return self.checkpoints / f"update-{update}"
@@ -80,4 +92,6 @@ class RunDirectory:
     def finish(self, best: int) -> None:
         """Copy a checkpoint to model/."""
         with atomic_directory(self.model, overwrite=True) as folder:
-            shutil.copytree(self.at(best), folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("state"))
+            for file in self.at(best).iterdir():
+                if file.is_file():
+                    shutil.copy2(file, folder)

@@ -1,6 +1,7 @@
 """The train stage of translation: a prepared directory to a run directory."""
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from data.tokenizer import Tokenizer
 from nmt.checkpoint import TranslationModel
 from nmt.config import ModelConfig, TrainingConfig
 from nmt.model import SequenceModel
+from nmt.processes import make_accelerator
 from nmt.run_directory import RunDirectory
-from nmt.trainer import Trainer, TrainingData, TrainingResult, make_accelerator
+from nmt.trainer import Trainer, TrainingData, TrainingResult
 from nmt.validation import ValidationText
 
 
@@ -39,17 +41,24 @@ def train_translation(
             training failed; see `Trainer.train`.
     """
     accelerator = make_accelerator(training)
+    torch.use_deterministic_algorithms(training.deterministic)
     if training.deterministic:
-        torch.use_deterministic_algorithms(True)
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS wants it before its first use
     settings = yaml.safe_load(prepared_file(prepared, "config.yaml"))
     report = json.loads(prepared_file(prepared, "report.json"))
     tokenizers = Tokenizer.load(prepared / "source.model"), Tokenizer.load(prepared / "target.model")
     train = training_corpus(prepared, settings, tokenizers)
-    if isinstance(train, StreamedCorpus) and training.schedule in ("cosine", "halve") and not training.max_updates:
-        raise UserError(
-            f"training.schedule {training.schedule} needs to know how long training is, and a streamed corpus has no "
-            "known length: set --training.max_updates, or choose --training.schedule inverse_sqrt"
-        )
+    if isinstance(train, StreamedCorpus):
+        if training.schedule == "cosine" and not training.max_updates:
+            raise UserError(
+                "training.schedule cosine needs to know how long training is, and a streamed corpus has no known "
+                "length: set --training.max_updates, or choose --training.schedule inverse_sqrt"
+            )
+        if training.schedule == "halve":
+            raise UserError(
+                "training.schedule halve needs to know half an epoch, and a streamed corpus has no known length: "
+                "choose --training.schedule plateau or inverse_sqrt"
+            )
     torch.manual_seed(training.seed)
     try:
         network = SequenceModel(model, len(tokenizers[0]), len(tokenizers[1]))

@@ -1,7 +1,6 @@
 """How good a model is on the validation text: perplexity, and BLEU of what it really decodes."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +12,16 @@ from data.corpus import PreparedCorpus
 from data.errors import UserError
 from data.readers import read_lines
 from nmt.checkpoint import TranslationModel
-from nmt.decoding import decode
 from nmt.search import SearchOptions
+from nmt.translator import Translator
+
+
+def reference_files(prepared: Path, split: str) -> list[Path]:
+    """NAME.reference, NAME.reference1 ... of a prepared directory; raises UserError if there is none."""
+    found = sorted(prepared.glob(f"{split}.reference*"), key=lambda path: (len(path.name), path.name))
+    if not found:
+        raise UserError(f"{prepared}: no {split}.reference here: prepare it again")
+    return found
 
 
 @dataclass(frozen=True)
@@ -28,10 +35,7 @@ class ValidationText:
     def read(cls, prepared: Path, limit: int) -> "ValidationText":
         """The first `limit` sentences of a prepared directory's validation text."""
         sources = list(read_lines(prepared / "valid.source"))[:limit]
-        files = sorted(prepared.glob("valid.reference*"), key=lambda path: (len(path.name), path.name))
-        references = [list(read_lines(path))[:limit] for path in files]
-        if not references:
-            raise UserError(f"{prepared}: no valid.reference here: prepare it again")
+        references = [list(read_lines(path))[:limit] for path in reference_files(prepared, "valid")]
         return cls(sources, references)
 
 
@@ -64,18 +68,6 @@ def validate(
             nll += model(batch).nll
             tokens += plan.target_tokens
     options = SearchOptions(beam=beam)
-    hypotheses = translate_lines([trained], text.sources, options)
+    hypotheses = [one.text for one in Translator([trained]).translate(text.sources, options)]
     bleu = sacrebleu.corpus_bleu(hypotheses, text.references, lowercase=lowercase)
     return Validation(math.exp(min(nll.item() / tokens, 100.0)), float(bleu.score))
-
-
-def translate_lines(trained: Sequence[TranslationModel], lines: Sequence[str], options: SearchOptions) -> list[str]:
-    """The best translation of each line; of a blank line, a blank one."""
-    first = trained[0]
-    ids = [first.source.encode(line)[: first.max_length] for line in lines]
-    real = [i for i, sentence in enumerate(ids) if sentence]
-    found = decode([one.model for one in trained], [ids[i] for i in real], options, first.length_ratio)
-    out = [""] * len(lines)
-    for i, hypotheses in zip(real, found, strict=True):
-        out[i] = first.target.decode(hypotheses[0].tokens)
-    return out

@@ -4,7 +4,7 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import jsonargparse
@@ -15,9 +15,11 @@ from data.errors import UserError
 class Parser(jsonargparse.ArgumentParser):
     """jsonargparse, with one line for an error instead of the whole usage, and the nearest match for a wrong key."""
 
-    def __init__(self, name: str, description: str, example: str) -> None:
+    def __init__(self, name: str, description: str, example: str, defaults: Sequence[str] = ()) -> None:
+        """Args: defaults: YAML files whose values stand where the command line gives none."""
         usage = f"{example} [--section.key value ...]"
-        super().__init__(prog=name, description=description, usage=usage, exit_on_error=True)
+        super().__init__(prog=name, description=description, usage=usage, default_config_files=list(defaults))
+        self.add_argument("--config", action="config", help="Read options from a YAML file.")
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         first = " ".join(str(message).split())
@@ -28,7 +30,7 @@ class Parser(jsonargparse.ArgumentParser):
             key = wrong.group(1) or f"{group.group(1)}.{wrong.group(2)}" if group else wrong.group(1) or wrong.group(2)
             known = [option.removeprefix("--") for action in self._actions for option in action.option_strings]
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            hint = f" Did you mean {near[0]}?" if near else ""
+            hint = f" Did you mean --{near[0]}?" if near else ""
         print(f"{self.prog}: error: {first}.{hint} See {self.prog} --help.", file=sys.stderr)
         raise SystemExit(2)
 

@@ -19,7 +19,6 @@ def prepare() -> None:
         "prepare_translation.py --train.source FILE --train.target FILE --valid.source FILE --valid.target FILE "
         "--out DIR",
     )
-    parser.add_argument("--config", action="config", help="Read options from a YAML file.")
     parser.add_argument("--out", type=Path, required=True, help="Directory to write.")
     parser.add_argument("--data", type=Path, default=None, help="Folder that relative file names are looked up in.")
     parser.add_argument("--overwrite", action="store_true", help="Replace --out if it exists.")

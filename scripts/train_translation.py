@@ -7,6 +7,8 @@ from scripts.command import Parser, run
 
 def train() -> int:
     import torch
+    from accelerate import PartialState
+    from jsonargparse.typing import NonNegativeInt
     from rich.console import Console
 
     from nmt.config import ModelConfig, TrainingConfig
@@ -17,25 +19,25 @@ def train() -> int:
         "Train an encoder-decoder on what prepare_translation.py wrote. The model ends up in RUN/model.",
         "train_translation.py --data DIR --out RUN",
     )
-    parser.add_argument("--config", action="config", help="Read options from a YAML file.")
     parser.add_argument("--data", type=Path, required=True, help="Directory that prepare_translation.py wrote.")
     parser.add_argument("--out", type=Path, required=True, help="Run directory: checkpoints, logs, model.")
     parser.add_argument("--resume", action="store_true", help="Go on from the newest checkpoint in --out.")
-    parser.add_argument("--threads", type=int, default=0, help="Threads for torch; 0 lets torch decide.")
+    parser.add_argument("--threads", type=NonNegativeInt, default=0, help="Threads for torch; 0 lets torch decide.")
     parser.add_class_arguments(ModelConfig, "model")
     parser.add_class_arguments(TrainingConfig, "training")
     options = parser.read()
     if options.threads:
         torch.set_num_threads(options.threads)
-    console = Console()
+    console = Console(quiet=not PartialState().is_main_process)
     result = train_translation(
         options.data, options.out, options.model, options.training, resume=options.resume, console=console
     )
     if result.model is None:
-        console.print(f"{result.reason}; go on with --resume", highlight=False)
-        return 130
-    console.print(f"{result.reason}; the best model is in {result.model}", highlight=False, soft_wrap=True)
-    return 0
+        text, code = f"Training {result.reason}: go on with --resume", 130
+    else:
+        text, code = f"Training {result.reason}. The best model is in {result.model}", 0
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    return code
 
 
 if __name__ == "__main__":

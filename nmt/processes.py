@@ -1,0 +1,62 @@
+"""Processes, devices and signals of a training run, by way of accelerate."""
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+import torch
+from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
+
+from nmt.config import TrainingConfig
+
+
+def bfloat16_computes(device: torch.device) -> bool:
+    """Whether the device multiplies in bfloat16 itself; elsewhere bfloat16 is slower than float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    able = torch.cpu.get_capabilities()
+    return device.type == "cpu" and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
+def make_accelerator(config: TrainingConfig) -> Accelerator:
+    """Accelerate's view of processes and devices, with the precision that `config` asks for."""
+    bfloat16 = config.precision == "bfloat16"
+    if config.precision == "auto":
+        bfloat16 = bfloat16_computes(PartialState().device)
+    # accelerate keeps the precision of a process's first run; a second run in it may want another
+    AcceleratorState._reset_state()
+    return Accelerator(mixed_precision="bf16" if bfloat16 else "no")
+
+
+def agree(accelerator: Accelerator, wishes: list[bool]) -> list[bool]:
+    """Each of the wishes if any process has it; all processes must call this together."""
+    flags = torch.tensor(wishes, dtype=torch.float32, device=accelerator.device)
+    return [count > 0 for count in accelerator.reduce(flags, reduction="sum").tolist()]
+
+
+class StopSignal:
+    """While entered, the first Ctrl-C (or SIGTERM) only sets `came`; a second one does what it always does."""
+
+    def __init__(self) -> None:
+        self.came = False
+
+    @contextlib.contextmanager
+    def caught(self) -> Iterator[None]:
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+        def restore() -> None:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            self.came = True
+            restore()
+
+        for number in before:
+            signal.signal(number, stop)
+        try:
+            yield
+        finally:
+            restore()

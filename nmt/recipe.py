@@ -1,0 +1,230 @@
+"""A recipe: all stages of one experiment in one file, each run once."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from data.batching import Plan
+from data.corpus import Pool, Ragged
+from data.errors import UserError
+from data.files import atomic_directory, write_text
+from data.prepare import PrepareConfig, prepare
+from data.readers import read_lines
+from data.report import render as render_report
+from data.scenes import write_parallel
+from data.tokenizer import SPECIAL_IDS
+from nmt.config import FREE_TO_CHANGE, ModelConfig, TrainingConfig
+from nmt.evaluation import System, describe, evaluate, format_json
+from nmt.evaluation import render as render_evaluation
+from nmt.metrics import read_scored_text
+from nmt.model import SequenceModel
+from nmt.optimization import make_optimizer
+from nmt.run_directory import RunDirectory
+from nmt.search import SearchOptions
+from nmt.train_translation import train_translation
+from nmt.translator import Translator
+from nmt.validation import reference_files
+
+
+@dataclass(frozen=True)
+class ScenesConfig:
+    """A corpus of described scenes to generate instead of reading one; 0 pairs of train is none.
+
+    Args:
+        train: Sentence pairs to learn from.
+        valid: Pairs to steer training by.
+        test: Pairs to score the finished model on; no pair stands in two of the three.
+        seed: Decides which scenes are described.
+    """
+
+    train: int = 0
+    valid: int = 500
+    test: int = 500
+    seed: int = 1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The settings of every stage; a file in scripts/recipes/ has these sections."""
+
+    scenes: ScenesConfig = field(default_factory=ScenesConfig)
+    prepare: PrepareConfig = field(default_factory=PrepareConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    search: SearchOptions = field(default_factory=SearchOptions)
+
+
+def run_recipe(recipe: Recipe, out: Path, *, base: Path | None, resume: bool, console: Console) -> None:
+    """Run the stages of a recipe that are not done yet: prepare, train, evaluate.
+
+    Args:
+        out: The run directory. Prepared data goes to `out`/data, the finished model to `out`/model.
+        base: The folder that holds the corpus files.
+        resume: Go on with a training that was interrupted.
+
+    Raises:
+        UserError: a stage failed, or `out` was made with other settings.
+    """
+    _claim(recipe, out)
+    prepared = out / "data"
+    if recipe.scenes.train:
+        base = out / "corpus"
+        if not base.exists():
+            scenes = recipe.scenes
+            write_scenes(base, scenes)
+            console.print(f"Generated {scenes.train:,} scenes to learn from, {scenes.valid + scenes.test:,} held out.")
+    if prepared.exists():
+        console.print(f"Prepared already: {prepared}", highlight=False)
+    else:
+        console.rule("prepare")
+        console.print(render_report(prepare(recipe.prepare, prepared, base=base)))
+    run = RunDirectory(out)
+    if run.model.exists():
+        console.print(f"Trained already: {run.model}", highlight=False)
+    else:
+        console.rule("train")
+        again = resume and (run.newest() is not None or (out / "metrics.jsonl").exists())
+        result = train_translation(prepared, out, recipe.model, recipe.training, resume=again, console=console)
+        if result.model is None:
+            raise KeyboardInterrupt
+        console.print(f"Training {result.reason}.", highlight=False)
+    if (prepared / "test.source").exists():
+        if (out / "evaluation.json").exists():
+            console.print(f"Evaluated already: {out / 'evaluation.json'}", highlight=False)
+        else:
+            console.rule("evaluate")
+            _evaluate(recipe, out, console)
+        console.rule("translate")
+        _show_examples(recipe, out, console)
+    _show_where(out, console)
+
+
+def write_scenes(folder: Path, scenes: ScenesConfig) -> None:
+    """Generate the corpus, whole or not at all."""
+    with atomic_directory(folder) as temporary:
+        write_parallel(temporary, {"train": scenes.train, "valid": scenes.valid, "test": scenes.test}, seed=scenes.seed)
+
+
+def _claim(recipe: Recipe, out: Path) -> None:
+    """Note the recipe in the run directory; raises UserError if another one is noted there."""
+    path = out / "recipe.yaml"
+    settings = asdict(recipe)
+    if not path.exists():
+        write_text(path, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+        return
+    before, now = (_flat(each) for each in (yaml.safe_load(path.read_text(encoding="utf-8")), settings))
+    finished = (out / "model").exists()
+    changed = [
+        f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and (finished or key.removeprefix("training.") not in FREE_TO_CHANGE)
+    ]
+    if changed:
+        raise UserError(f"{out}: was made with other settings ({'; '.join(changed)}): choose another --out")
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _evaluate(recipe: Recipe, out: Path, console: Console) -> None:
+    """Score the finished model on the test text; evaluation.json is written last, as the sign that this is done."""
+    source = out / "data" / "test.source"
+    references = {f"reference{i}": path for i, path in enumerate(reference_files(out / "data", "test"), 1)}
+    lines = list(read_lines(source))
+    system = System.load([out / "model"], lines, source).translate(lines, recipe.search)
+    found = evaluate(system, lines, [read_scored_text(path) for path in references.values()])
+    translations = out / "test.translations.txt"
+    write_text(translations, "".join(f"{line}\n" for line in system.lines))
+    files = {"source": source, **references, "output": translations}
+    origin = {"search": asdict(recipe.search), "seeds": {"training": recipe.training.seed}}
+    origin |= describe(files, {"models": [out / "model"]})
+    write_text(out / "evaluation.json", format_json(found, origin))
+    console.print(render_evaluation(found))
+
+
+def _show_examples(recipe: Recipe, out: Path, console: Console) -> None:
+    """Some test sentences with their three best translations."""
+    lines = list(read_lines(out / "data" / "test.source"))
+    expected = list(read_lines(out / "data" / "test.reference"))
+    chosen = sorted({len(lines) * i // 8 for i in (1, 3, 6)})
+    options = SearchOptions(beam=max(3, recipe.search.beam), n_best=3)
+    table = Table("", "log-prob.", "sentence")
+    for i, translation in zip(
+        chosen, Translator.load(out / "model").translate([lines[i] for i in chosen], options), strict=True
+    ):
+        table.add_row("source", "", translation.source)
+        table.add_row("reference", "", expected[i])
+        for n, one in enumerate(translation.hypotheses, 1):
+            table.add_row(f"best {n}", f"{one.log_prob:.2f}", one.text, end_section=n == len(translation.hypotheses))
+    console.print(table)
+
+
+def _show_where(out: Path, console: Console) -> None:
+    console.rule("done")
+    for text in (
+        f"model         {out / 'model'}",
+        f"scores        {out / 'evaluation.json'} (translations: {out / 'test.translations.txt'})",
+        f"curves        {out / 'curves.png'}, or: tensorboard --logdir {out}",
+        f"corpus report {out / 'data' / 'report.json'}",
+        "",
+        "Next:",
+        f"  translate --model {out / 'model'} --n-best 3        type a sentence (see {out / 'data' / 'test.source'})",
+        "  scripts/prepare_translation.py --help               prepare your own text",
+        "  README.md                                           all the rest",
+    ):
+        console.print(text, highlight=False, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a recipe would train: weights in all, in the softmax, and the losses of two batches (nats a token)."""
+
+    parameters: int
+    softmax: int
+    losses: list[float]
+
+
+def dry_run(recipe: Recipe, device: torch.device) -> DryRun:
+    """Build a recipe's model with full vocabularies and train it on two batches of random words.
+
+    Needs no data. On the `meta` device nothing is computed and no loss is known.
+    """
+    config = recipe.training
+    with device:
+        model = SequenceModel(recipe.model, recipe.prepare.source.vocab_size, recipe.prepare.target.vocab_size)
+    optimizer = make_optimizer(model, config)
+    losses = []
+    for number in range(2):
+        plan = _random_plan(recipe, number)
+        batch = plan.collate(reverse_source=recipe.model.reverse_source).to(device)
+        loss = model(batch, config.label_smoothing)
+        (loss.smoothed / plan.target_tokens).backward()
+        if config.clip_norm:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        if device.type != "meta":
+            losses.append(loss.nll.item() / plan.target_tokens)
+    counts = [sum(p.numel() for p in module.parameters()) for module in (model, model.decoder.output)]
+    return DryRun(counts[0], counts[1], losses)
+
+
+def _random_plan(recipe: Recipe, seed: int) -> Plan:
+    """A batch that fills the recipe's budget with sentences of 25 random words, as long as WMT's are on average."""
+    random, words = np.random.default_rng(seed), 25
+    rows = max(1, recipe.training.batch_tokens // (words + 1))
+    sides = [
+        Ragged.of(random.integers(SPECIAL_IDS, side.vocab_size, (rows, words)).tolist())
+        for side in (recipe.prepare.source, recipe.prepare.target)
+    ]
+    return Plan(Pool(sides[0], sides[1], np.arange(rows)), np.arange(rows))

@@ -1,0 +1,26 @@
+"""What holds for every test: no network, one thread, fixed seeds, and shapes and types checked as they are passed."""
+
+import os
+import random
+
+import hypothesis
+import jaxtyping
+import numpy as np
+import pytest
+import torch
+
+# `datasets` reads these when it is imported, and processes that tests start inherit them
+os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
+
+# before any test imports these packages
+jaxtyping.install_import_hook(["data", "nmt"], "beartype.beartype")
+
+hypothesis.settings.register_profile("verso", deadline=None)
+hypothesis.settings.load_profile("verso")
+
+
+def pytest_runtest_setup() -> None:
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)

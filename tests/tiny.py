@@ -1,0 +1,102 @@
+"""The smallest things that training works on."""
+
+import io
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from data.batching import Batch, Plan, collate_source
+from data.corpus import Pool, Ragged
+from data.prepare import PrepareConfig, prepare
+from data.readers import ParallelText
+from data.scenes import write_parallel
+from data.tokenizer import TokenizerConfig
+from nmt.config import ModelConfig, TrainingConfig
+from nmt.train_translation import train_translation
+from nmt.trainer import TrainingResult
+
+ROOT = Path(__file__).parents[1]
+MODEL = ModelConfig(layers=1, hidden=8, embedding=8, dropout=0.2)
+# 64 pairs in about nine batches
+TRAINING = TrainingConfig(
+    max_updates=6, batch_tokens=128, warmup_updates=0, schedule="constant", precision="float32", valid_sentences=4
+)
+WORDS = 20
+
+
+def write_prepared(folder: Path, pairs: int = 64, **config) -> Path:
+    """A prepared directory of so many described scenes to learn from, and eight to validate on."""
+    write_parallel(folder / "corpus", {"train": pairs, "valid": 8}, seed=1)
+    splits = {name: ParallelText(source=f"{name}.de", target=f"{name}.en") for name in ("train", "valid")}
+    sides = {
+        "source": TokenizerConfig(language="de", min_count=1),
+        "target": TokenizerConfig(language="en", min_count=1),
+    }
+    prepare(PrepareConfig(**{**splits, **sides, "workers": 1, **config}), folder / "data", base=folder / "corpus")
+    return folder / "data"
+
+
+def train(data: Path, out: Path, *, model=MODEL, resume: bool = False, said: io.StringIO | None = None, **changes):
+    """Train in this process; `changes` are fields of the TrainingConfig."""
+    console = Console(file=said or io.StringIO(), width=10_000)
+    result = train_translation(data, out, model, replace(TRAINING, **changes), resume=resume, console=console)
+    assert isinstance(result, TrainingResult)
+    return result
+
+
+def options(*sections) -> list[str]:
+    """The command-line options that say what these configurations hold."""
+    names = {ModelConfig: "model", TrainingConfig: "training"}
+    return [
+        f"--{names[type(section)]}.{name}={str(value).lower() if isinstance(value, bool) else value}"
+        for section in sections
+        for name, value in vars(section).items()
+    ]
+
+
+def command(data: Path, out: Path, *more: str, model=MODEL, **changes) -> list[str]:
+    """The command that trains as `train` does."""
+    start = [sys.executable, str(ROOT / "scripts" / "train_translation.py"), "--data", str(data), "--out", str(out)]
+    return [*start, "--threads=1", *options(model, replace(TRAINING, **changes)), *more]
+
+
+def run(arguments: list[str], **rest) -> subprocess.CompletedProcess:
+    """Run a command to its end, on one thread."""
+    return subprocess.run(arguments, capture_output=True, text=True, timeout=300, cwd=ROOT, env=environment(), **rest)
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+
+def random_batch(seed: int, lengths: list[tuple[int, int]], *, reverse_source: bool = True) -> Batch:
+    """A batch of random words with the given lengths of source and target."""
+    return random_plan(seed, lengths).collate(reverse_source=reverse_source)
+
+
+def random_plan(seed: int, lengths: list[tuple[int, int]]) -> Plan:
+    random = np.random.default_rng(seed)
+    sides = [Ragged.of([random.integers(4, WORDS, n).tolist() for n in side]) for side in zip(*lengths, strict=True)]
+    rows = np.arange(len(lengths))
+    return Plan(Pool(sides[0], sides[1], rows), rows)
+
+
+def random_source(seed: int, lengths: list[int]):
+    random = np.random.default_rng(seed)
+    return collate_source([random.integers(4, WORDS, n).tolist() for n in lengths], reverse_source=True)
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "model.safetensors").read_bytes()
+
+
+def seeded(make, seed: int = 3):
+    """What `make` makes with torch's random numbers set to `seed`."""
+    torch.manual_seed(seed)
+    return make()

@@ -1,0 +1,61 @@
+"""GPU readiness without a GPU: the meta device refuses to be mixed with others and to be read back."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny import WORDS, random_batch, random_source
+
+from data.tokenizer import BOS_ID
+from nmt.config import ModelConfig, TrainingConfig
+from nmt.model import SequenceModel
+from nmt.optimization import make_optimizer
+from nmt.search import SearchOptions, advance, init_beams, make_limits, settled, token_masks
+
+META = torch.device("meta")
+
+
+def make(tied: str = "none") -> SequenceModel:
+    with META:
+        return SequenceModel(ModelConfig(layers=2, hidden=8, embedding=8, residual=True, tied=tied), WORDS, WORDS)
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("tied", ["none", "all"])
+def test_a_training_step(kind, tied):
+    model = make(tied).train()
+    optimizer = make_optimizer(model, TrainingConfig(optimizer=kind))
+    batch = random_batch(0, [(3, 5), (6, 2)]).to(META)
+    loss = model(batch, 0.1)
+    (loss.smoothed / 9).backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    assert {loss.smoothed.device, loss.nll.device} == {META}
+    assert all(parameter.grad.device == META for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("options", [SearchOptions(beam=3), SearchOptions(sample=True, n_best=3, top_k=5)])
+def test_search_steps_of_the_model(options):
+    model, batch, beam, time = make().eval(), 2, 3, 6
+    state = model.start(random_source(0, [3, 5]).to(META))
+    limits = make_limits(options, torch.zeros(batch).long(), torch.full((batch,), time - 1), [[]] * batch, [1, 2])
+    limits = replace(limits, **{name: value.to(META) for name, value in vars(limits).items()})
+    beams = init_beams(batch, beam, time, META)
+    state = state.select(beams.parents.flatten() // beam)
+    previous, masks = torch.full((batch * beam,), BOS_ID, device=META), token_masks(WORDS, False, META)
+    for length in range(time):
+        log_probs, state = model.step(previous, state)
+        beams = advance(beams, log_probs, length, limits, masks, options)
+        state = state.select(beams.parents.flatten())
+        previous = beams.tokens[:, :, length].flatten()
+    assert settled(beams, limits, options).device == META
+    assert state.recurrent.hidden.shape == (2, batch * beam, 8)
+
+
+def test_the_meta_device_would_notice():
+    """What these tests rely on: a tensor on the wrong device and a value read back are errors."""
+    model = make()
+    with pytest.raises(RuntimeError, match="meta"):
+        model(random_batch(0, [(3, 5)]))
+    with pytest.raises(RuntimeError, match="meta"):
+        model(random_batch(0, [(3, 5)]).to(META)).nll.item()

@@ -1,0 +1,228 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import WORDS, random_batch, random_source, seeded
+
+from data.batching import collate_source
+from data.tokenizer import BOS_ID, PAD_ID
+from nmt.config import ModelConfig, TrainingConfig
+from nmt.context import Context
+from nmt.decoder import Decoder
+from nmt.model import SequenceModel, cross_entropy
+from nmt.recurrent import RecurrentState
+
+LENGTHS = [(3, 5), (6, 2), (1, 1), (4, 4)]
+
+
+def make(seed: int = 3, **config) -> SequenceModel:
+    config = ModelConfig(**{"hidden": 8, "embedding": 8, "layers": 2, "dropout": 0.3, **config})
+    return seeded(lambda: SequenceModel(config, WORDS, WORDS), seed)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("tied", ["none", "target"])
+@pytest.mark.parametrize("first_input", [False, True])
+@pytest.mark.parametrize("started", [False, True])
+def test_decoder_steps_give_what_forward_gives(layers, residual, tied, first_input, started):
+    config = ModelConfig(layers=layers, hidden=8, embedding=8, residual=residual, tied=tied)
+    decoder = Decoder(config, WORDS).eval()
+    batch = random_batch(0, LENGTHS)
+    rows, time = batch.target.shape
+    context = Context(
+        state=RecurrentState(torch.randn(layers, rows, 8), torch.randn(layers, rows, 8)) if started else None,
+        first_input=torch.randn(rows, 8) if first_input else None,
+    )
+    together = decoder(context, batch.target, batch.positions)
+    state, steps = decoder.start(context, rows), []
+    for t in range(time):
+        logits, state = decoder.step(batch.target[:, t], state)
+        steps.append(logits)
+    grid = torch.stack(steps, 1).flatten(0, 1)
+    torch.testing.assert_close(together, grid[batch.positions], atol=1e-5, rtol=0)
+
+
+def test_the_first_input_matters():
+    decoder, batch = Decoder(ModelConfig(hidden=8, embedding=8), WORDS).eval(), random_batch(0, LENGTHS)
+    with_it = decoder(Context(first_input=torch.randn(4, 8)), batch.target, batch.positions)
+    assert not torch.allclose(with_it, decoder(Context(), batch.target, batch.positions))
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(1, 3), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_the_encoder_treats_every_row_alone(lengths, layers, reverse):
+    encoder = make(layers=layers).encoder.eval()
+    random = np.random.default_rng(len(lengths))
+    sentences = [random.integers(4, WORDS, n).tolist() for n in lengths]
+    context = encoder(collate_source(sentences, reverse_source=reverse))
+    for row, sentence in enumerate(sentences):
+        alone = encoder(collate_source([sentence], reverse_source=reverse))
+        mine = context.select(torch.tensor([row]))
+        assert mine.memory_mask[0].tolist() == [True] * len(sentence) + [False] * (max(lengths) - len(sentence))
+        torch.testing.assert_close(mine.memory[:, : len(sentence)], alone.memory, atol=1e-5, rtol=0)
+        torch.testing.assert_close(mine.state.hidden, alone.state.hidden, atol=1e-5, rtol=0)
+        torch.testing.assert_close(mine.state.cell, alone.state.cell, atol=1e-5, rtol=0)
+
+
+def test_a_batchs_loss_is_the_sum_over_its_rows():
+    model = make().eval()
+    together = model(random_batch(0, LENGTHS), 0.1)
+    random = np.random.default_rng(0)
+    sides = [[random.integers(4, WORDS, n).tolist() for n in side] for side in zip(*LENGTHS, strict=True)]
+    smoothed = nll = 0.0
+    for source, target in zip(*sides, strict=True):
+        logits = model.decoder(
+            model.encode(collate_source([source], reverse_source=True)),
+            torch.tensor([[BOS_ID, *target]]),
+            torch.arange(len(target) + 1),
+        )
+        loss = cross_entropy(logits, torch.tensor([*target, 3]), 0.1)
+        smoothed, nll = smoothed + loss.smoothed, nll + loss.nll
+    torch.testing.assert_close(together.smoothed, smoothed)
+    torch.testing.assert_close(together.nll, nll)
+
+
+def test_steps_give_log_probabilities():
+    model, source = make().eval(), random_source(0, [3, 5])
+    log_probs, state = model.step(torch.full((2,), BOS_ID), model.start(source))
+    torch.testing.assert_close(log_probs.exp().sum(1), torch.ones(2))
+    logits, _ = model.decoder.step(torch.full((2,), BOS_ID), model.decoder.start(model.encode(source), 2))
+    torch.testing.assert_close(log_probs, logits.log_softmax(-1))
+    swapped = state.select(torch.tensor([1, 0]))
+    assert torch.equal(swapped.recurrent.hidden, state.recurrent.hidden.flip(1))
+
+
+@given(st.integers(1, 30), st.integers(2, 50), st.sampled_from([0.0, 0.1, 0.5, 0.9]), st.integers(0, 10_000))
+@settings(max_examples=60, deadline=None)
+def test_cross_entropy_is_torchs(tokens, vocabulary, smoothing, seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(tokens, vocabulary, generator=generator) * 5
+    labels = torch.randint(0, vocabulary, (tokens,), generator=generator)
+    loss = cross_entropy(logits, labels, smoothing)
+    expected = F.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
+    torch.testing.assert_close(loss.smoothed, expected)
+    torch.testing.assert_close(loss.nll, F.cross_entropy(logits, labels, reduction="sum"))
+
+
+def test_cross_entropy_of_bfloat16_is_computed_in_float32():
+    logits = torch.randn(100, 50).bfloat16()
+    loss = cross_entropy(logits, torch.zeros(100, dtype=torch.long), 0.1)
+    assert loss.smoothed.dtype == torch.float32
+    expected = cross_entropy(logits.float(), torch.zeros(100, dtype=torch.long), 0.1)
+    assert torch.equal(loss.smoothed, expected.smoothed)
+
+
+@pytest.mark.parametrize(
+    ("changed", "count"),
+    [
+        ({}, 2 * WORDS * 8 + 4 * (2 * 8 * 32 + 2 * 32) + WORDS * 9),
+        ({"layers": 1}, 2 * WORDS * 8 + 2 * (2 * 8 * 32 + 2 * 32) + WORDS * 9),
+        ({"hidden": 12}, 2 * WORDS * 8 + 2 * ((8 + 12) * 48 + 2 * 48 + 24 * 48 + 2 * 48) + WORDS * 13),
+        ({"embedding": 4}, 2 * WORDS * 4 + 2 * ((4 + 8) * 32 + 2 * 32 + 16 * 32 + 2 * 32) + WORDS * 9),
+        ({"tied": "target"}, WORDS * 8 + 4 * (2 * 8 * 32 + 2 * 32) + WORDS * 9),
+        ({"tied": "all"}, 4 * (2 * 8 * 32 + 2 * 32) + WORDS * 9),
+    ],
+)
+def test_sizes_and_ties_count_weights(changed, count):
+    assert sum(parameter.numel() for parameter in make(**changed).parameters()) == count
+
+
+def test_tied_weights_are_one_weight():
+    target, everything = make(tied="target"), make(tied="all")
+    for model in (target, everything):
+        assert model.decoder.output.weight is model.decoder.embedding.weight
+    assert target.encoder.embedding.weight is not target.decoder.embedding.weight
+    assert everything.encoder.embedding.weight is everything.decoder.embedding.weight
+
+
+def test_tying_all_needs_one_vocabulary():
+    config = ModelConfig(hidden=8, embedding=8, tied="all")
+    with pytest.raises(ValueError, match="20 entries and the target 21"):
+        SequenceModel(config, 20, 21)
+    SequenceModel(dataclasses.replace(config, tied="target"), 20, 21)
+
+
+def test_dropout_acts_in_training_only():
+    batch = random_batch(0, LENGTHS)
+    for rate, same in ((0.3, False), (0.0, True)):
+        model = make(dropout=rate, layers=1)
+        assert torch.equal(model(batch).nll, model(batch).nll) is same
+        model.eval()
+        assert torch.equal(model(batch).nll, model(batch).nll)
+
+
+def test_dropout_lies_on_both_embeddings_between_layers_and_before_the_output():
+    model = make(dropout=0.3, layers=3)
+    seen = []
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.register_forward_hook(lambda module, inputs, output: seen.append(tuple(output.shape[1:])))
+    model(random_batch(0, [(3, 5), (6, 2)]))
+    # encoder words, between its layers; decoder words, between its layers, real positions before the output
+    assert seen == [(6, 8), (6, 8), (6, 8), (6, 8), (6, 8), (6, 8), (8,)]
+
+
+def test_residual_changes_the_result():
+    batch = random_batch(0, LENGTHS)
+    plain, residual = (make(residual=residual).eval()(batch).nll for residual in (False, True))
+    assert plain != residual
+
+
+@pytest.mark.parametrize("init_range", [0.08, 0.5])
+def test_uniform_initialisation(init_range):
+    model = make(init="uniform", init_range=init_range, hidden=32, embedding=32)
+    for name, parameter in model.named_parameters():
+        assert parameter.abs().max() <= init_range, name
+        if parameter.numel() > 1000:
+            assert parameter.abs().max() > 0.9 * init_range, name
+            assert parameter.std().item() == pytest.approx(init_range / 3**0.5, rel=0.15), name
+
+
+def test_default_initialisation_opens_forget_gates():
+    model = make(hidden=64, embedding=16)
+    for stack in (model.encoder.stack, model.decoder.stack):
+        for layer in stack.layers:
+            assert torch.equal(layer.bias_ih_l0[64:128], torch.ones(64))
+            assert layer.bias_ih_l0[:64].abs().max() <= 1 / 8
+            assert layer.bias_hh_l0.abs().max() <= 1 / 8
+    assert model.encoder.embedding.weight[4:].std().item() == pytest.approx(16**-0.5, rel=0.15)
+
+
+@pytest.mark.parametrize("init", ["default", "uniform"])
+@pytest.mark.parametrize("tied", ["none", "target", "all"])
+def test_padding_starts_as_zero(init, tied):
+    model = make(init=init, tied=tied)
+    assert not model.encoder.embedding.weight[PAD_ID].any()
+    assert not model.decoder.embedding.weight[PAD_ID].any()
+
+
+@pytest.mark.parametrize(
+    ("config", "field", "value"),
+    [(ModelConfig, field, 0) for field in ("layers", "hidden", "embedding", "init_range")]
+    + [(ModelConfig, "dropout", 1.0), (ModelConfig, "dropout", -0.1), (ModelConfig, "dropout", float("nan"))]
+    + [
+        (TrainingConfig, field, 0)
+        for field in ("max_epochs", "batch_tokens", "accumulate", "valid_sentences", "valid_beam", "keep_best")
+    ]
+    + [
+        (TrainingConfig, field, -1)
+        for field in ("seed", "max_updates", "weight_decay", "halve_after", "warmup_updates", "clip_norm")
+    ]
+    + [(TrainingConfig, field, -1) for field in ("validate_every", "patience", "checkpoint_every", "max_minutes")]
+    + [(TrainingConfig, "learning_rate", value) for value in (0.0, -1.0, float("nan"), float("inf"))]
+    + [(TrainingConfig, "label_smoothing", 1.0), (TrainingConfig, "clip_norm", float("nan"))],
+)
+def test_impossible_options_are_refused_by_name_and_value(config, field, value):
+    hint = type(getattr(config(), field))
+    with pytest.raises(ValueError, match=rf"\.{field} is {hint(value)}: it must be"):
+        config(**{field: hint(value)})
+
+
+def test_tied_sizes_must_agree():
+    with pytest.raises(ValueError, match=r"embedding \(4\) equal to model.hidden \(8\)"):
+        ModelConfig(tied="target", embedding=4, hidden=8)
