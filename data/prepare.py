@@ -87,7 +87,7 @@ class PrepareConfig:
     def __post_init__(self) -> None:
         for name, least in (("max_length", 1), ("stream_sample", 1), ("workers", 0)):
             if getattr(self, name) < least:
-                raise ValueError(f"{name} {getattr(self, name)}: give {least} or more")
+                raise UserError(f"{name} {getattr(self, name)}: give {least} or more")
 
 
 def prepare(config: PrepareConfig, out: Path, *, base: Path | None = None, overwrite: bool = False) -> PrepareReport:
@@ -215,7 +215,9 @@ def _segment_batch(
 
 
 def _column(rows: datasets.Dataset, name: str) -> npt.NDArray[Any]:
-    return rows.select_columns([name]).with_format("arrow")[:][name].to_numpy()  # type: ignore[no-any-return]
+    # of chosen rows all at once, Arrow would make a table for each row
+    batches = rows.select_columns([name]).with_format("arrow").iter(batch_size=10_000)
+    return np.concatenate([batch[name].to_numpy() for batch in batches])
 
 
 def _hold_out(splits: dict[str, datasets.Dataset], holdout: Holdout, folder: Path) -> list[str]:
@@ -309,8 +311,8 @@ def _encode_splits(
             cache_file_name=str(scratch / f"{name}.encoded.arrow"),
             num_proc=_workers(config, len(rows)),
         )
-        against = None if name == "train" else train_keys
-        reports[name] = _describe(name, encoded[name], _keys(rows), against, fingerprints.get(name, {}))
+        keys, against = (train_keys, None) if name == "train" else (_keys(rows), train_keys)
+        reports[name] = _describe(name, encoded[name], keys, against, fingerprints.get(name, {}))
         if name == "valid" or (name == "train" and not config.stream):
             _save_ids(encoded[name], folder / name, config)
     sides = [
@@ -365,7 +367,8 @@ def _save_ids(encoded: datasets.Dataset, path: Path, config: PrepareConfig) -> N
         raise UserError(f"no pair of {path.name} is left: all are blank or longer than max_length {config.max_length}")
     ids = encoded.select_columns(["source", "target"])
     ids = ids if len(kept) == len(ids) else ids.select(kept)
-    ids.save_to_disk(path, num_proc=_workers(config, len(ids)))
+    # copied by this process: others would be started afresh here, which runs the caller's script once more
+    ids.save_to_disk(path)
 
 
 def _keys(rows: datasets.Dataset) -> npt.NDArray[np.uint64]:

@@ -13,7 +13,7 @@ import io
 import json
 import pickle
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,25 @@ class TranslationModel:
     length_ratio: LengthRatio
     max_length: int
     config: dict[str, Any]
+
+
+@dataclass
+class Position:
+    """Where training stands; together with weights and optimizer all that resuming needs.
+
+    batch counts the batches of this epoch that are done; best holds (score, update), best first; a better score is
+    always the larger.
+    """
+
+    update: int = 0
+    epoch: int = 0
+    batch: int = 0
+    pairs: int = 0
+    seconds: float = 0.0
+    best: list[tuple[float, int]] = field(default_factory=list)
+    without_gain: int = 0
+    halvings: int = 0
+    validated: int = -1
 
 
 def versions() -> dict[str, str]:

@@ -8,8 +8,15 @@ from types import FrameType
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
+from accelerate.utils import parse_flag_from_env
 
 from nmt.config import TrainingConfig
+
+
+def process_state() -> PartialState:
+    """This process among the others, and its device."""
+    # on its own, PartialState would not see that `accelerate launch` was told to use processors only
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
 
 
 def bfloat16_computes(device: torch.device) -> bool:
@@ -24,7 +31,7 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
     """Accelerate's view of processes and devices, with the precision that `config` asks for."""
     bfloat16 = config.precision == "bfloat16"
     if config.precision == "auto":
-        bfloat16 = bfloat16_computes(PartialState().device)
+        bfloat16 = bfloat16_computes(process_state().device)
     # accelerate keeps the precision of a process's first run; a second run in it may want another
     AcceleratorState._reset_state()
     return Accelerator(mixed_precision="bf16" if bfloat16 else "no")

@@ -67,7 +67,7 @@ class RunLog:
             scalars = {f"{kind}/{name}": value for name, value in values.items() if name != "update"}
             self._board.write(values["update"], scalars)
 
-    def progress(self, share: float, epoch: float, values: dict[str, float], seconds: float) -> None:
+    def progress(self, share: float, epoch: float, values: dict[str, Any], seconds: float) -> None:
         """Show where training stands; `seconds` is the time spent so far."""
         left = seconds * (1 - share) / share if share else math.nan
         text = (
@@ -92,7 +92,7 @@ class SilentLog:
 
     def __exit__(self, *error: object) -> None: ...
     def record(self, kind: str, values: dict[str, Any]) -> None: ...
-    def progress(self, share: float, epoch: float, values: dict[str, float], seconds: float) -> None: ...
+    def progress(self, share: float, epoch: float, values: dict[str, Any], seconds: float) -> None: ...
     def say(self, text: str) -> None: ...
 
 

@@ -10,7 +10,7 @@ import json
 import math
 import shutil
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -22,7 +22,7 @@ from torch import Tensor
 from data.batching import Plan, plan_batches
 from data.corpus import PreparedCorpus, StreamedCorpus
 from data.errors import UserError
-from nmt.checkpoint import TranslationModel, load_checkpoint, load_weights, versions
+from nmt.checkpoint import Position, TranslationModel, load_checkpoint, load_weights, versions
 from nmt.config import TrainingConfig, changed_settings
 from nmt.model import Loss, SequenceModel
 from nmt.optimization import learning_rate, make_optimizer
@@ -32,25 +32,6 @@ from nmt.run_log import RunLog, SilentLog, Throughput, draw_curves, duration
 from nmt.validation import Validation, ValidationText, validate
 
 _REPORT_EVERY = 20  # updates between reports, which are the only time a loss is read back from the device
-
-
-@dataclass
-class Position:
-    """Where training stands; together with weights and optimizer all that a checkpoint holds.
-
-    batch counts the batches of this epoch that are done; best holds (score, update), best first; a better score is
-    always the larger.
-    """
-
-    update: int = 0
-    epoch: int = 0
-    batch: int = 0
-    pairs: int = 0
-    seconds: float = 0.0
-    best: list[tuple[float, int]] = field(default_factory=list)
-    without_gain: int = 0
-    halvings: int = 0
-    validated: int = -1
 
 
 @dataclass(frozen=True)
@@ -107,6 +88,7 @@ class Trainer:
         self._started = time.monotonic()
         self._validation: Validation | None = None
         self._unread: list[_Unread] = []
+        self._last: _Unread | None = None
         self._throughput = Throughput()
 
     def train(self, *, resume: bool = False) -> TrainingResult:
@@ -232,7 +214,8 @@ class Trainer:
         self.optimizer.zero_grad()
         self._throughput.add(group)
         rows = group[0].pool.rows[group[0].rows[:3]].tolist()
-        self._unread.append(_Unread(position.update, position.epoch, position.batch, rows, smoothed, nll, tokens))
+        self._last = _Unread(position.update, position.epoch, position.batch, rows, smoothed, nll, tokens)
+        self._unread.append(self._last)
         position.update += 1
         position.batch += len(group)
         position.pairs += sum(len(plan.rows) for plan in group)
@@ -255,11 +238,11 @@ class Trainer:
         values = self.accelerator.reduce(sums, reduction="sum").tolist()
         for one, (loss, _) in zip(self._unread, values, strict=True):
             if not math.isfinite(loss):
-                raise self._broken(one, f"the loss of update {one.update:,} is {loss}")
+                raise self._broken(f"the loss of update {one.update:,} is {loss}", one)
         # finite losses do not yet make finite gradients, and a checkpoint must never be written after those
         if not torch.stack([weight.detach().isfinite().all() for weight in self.raw.parameters()]).all().item():
             one = self._unread[-1]
-            raise self._broken(one, f"weights are no longer finite after update {one.update:,}")
+            raise self._broken(f"weights are no longer finite after update {one.update:,}", one)
         tokens = sum(one.tokens for one in self._unread)
         record = {
             "update": self.position.update,
@@ -276,17 +259,16 @@ class Trainer:
             share = max(share, self.position.seconds / 60 / self.config.max_minutes)
         self._logged.progress(share, self._epochs_done(), record, self.position.seconds)
 
-    def _broken(self, one: _Unread, what: str) -> UserError:
+    def _broken(self, what: str, last: _Unread | None) -> UserError:
         good = self.run.newest()
         kept = f"the last good checkpoint is {good}" if good else "there is no checkpoint yet"
+        where = f" (epoch {last.epoch}, batch {last.batch}, training pairs {last.rows}...)" if last else ""
         return UserError(
-            f"{what} (epoch {one.epoch}, batch {one.batch}, training pairs {one.rows}...): {kept}. Lower "
-            "training.learning_rate or training.clip_norm, or look at these pairs"
+            f"{what}{where}: {kept}. Lower training.learning_rate or training.clip_norm, or look at these pairs"
         )
 
     def _validate(self) -> None:
         """Score the model and note whether it is among the best."""
-        last = self._unread[-1] if self._unread else None
         self._report()
         config, position = self.config, self.position
         try:
@@ -299,8 +281,7 @@ class Trainer:
                 lowercase=self.trained.target.lowercase,
             )
         except ValueError as error:  # search found NaN
-            what = f"validation after update {position.update:,} failed, {error}"
-            raise (self._broken(last, what) if last else UserError(what)) from error
+            raise self._broken(f"validation at update {position.update:,} failed, {error}", self._last) from error
         # every process has decoded, but on other hardware others may find other scores
         found = broadcast_object_list([found])[0]
         self._validation = found

@@ -108,14 +108,13 @@ def benchmark() -> None:
     prepare.add_argument("--json", type=Path | None, help="File to write the measurement to.")
     parser = Parser("benchmark.py", "Measure speed and memory.", "benchmark.py prepare")
     parser.add_subcommands(dest="what").add_subcommand("prepare", prepare)
+    prepare.prog = "benchmark.py prepare"  # a subcommand gets the whole usage of its parent put before its name
     options = parser.read().prepare
     if options.pairs < 1:
         prepare.error(f"--pairs {options.pairs}: give 1 or more")
     found = measure_prepare(options.pairs, options.data / "fra.txt")
     table = Table("pairs", "seconds", "pairs/s", "peak memory (MB)", caption=found.hardware, caption_justify="left")
-    table.add_row(
-        f"{found.pairs:,}", f"{found.seconds:.1f}", f"{found.pairs_per_second:,.0f}", f"{found.peak_mb:,.0f}"
-    )
+    table.add_row(f"{found.pairs:,}", f"{found.seconds:.1f}", f"{found.pairs_per_second:,.0f}", f"{found.peak_mb:,.0f}")
     Console().print(table)
     if options.json:
         try:

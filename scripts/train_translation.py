@@ -7,11 +7,11 @@ from scripts.command import Parser, run
 
 def train() -> int:
     import torch
-    from accelerate import PartialState
     from jsonargparse.typing import NonNegativeInt
     from rich.console import Console
 
     from nmt.config import ModelConfig, TrainingConfig
+    from nmt.processes import process_state
     from nmt.train_translation import train_translation
 
     parser = Parser(
@@ -28,7 +28,7 @@ def train() -> int:
     options = parser.read()
     if options.threads:
         torch.set_num_threads(options.threads)
-    console = Console(quiet=not PartialState().is_main_process)
+    console = Console(quiet=not process_state().is_main_process)
     result = train_translation(
         options.data, options.out, options.model, options.training, resume=options.resume, console=console
     )

@@ -6,7 +6,6 @@ import random
 import hypothesis
 import jaxtyping
 import numpy as np
-import pytest
 import torch
 
 # `datasets` reads these when it is imported, and processes that tests start inherit them

@@ -81,7 +81,7 @@ def test_the_old_directory_is_put_back_if_the_new_one_cannot_take_its_place(
     rename = Path.rename
 
     def fail_for_the_new(self: Path, target: Path) -> Path:
-        if target.name == "out" and not self.parent.name.startswith(".unfinished-old-"):
+        if self.name.startswith(".unfinished-out-"):
             raise OSError(errno.EIO, "Input/output error")
         return rename(self, target)
 

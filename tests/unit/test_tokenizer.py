@@ -88,10 +88,11 @@ def test_training_takes_any_text(level: Level, text: str) -> None:
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_the_reserved_character_of_sentencepiece_costs_no_other_word(level: Level) -> None:
-    lines = [*TEXT, "\u2585 \u2585\u2585 x\u2585 zebra\u2585zebra", "zebra"]
+    lines = [*TEXT, "\u2585 \u2585\u2585 x\u2585 øø\u2585ø", "zebra"]
     tokenizer = train(lines, level=level)
     assert tokenizer.decode(tokenizer.encode("the zebra sat")) == "the zebra sat"
     assert UNK_ID in tokenizer.encode("\u2585")
+    assert (UNK_ID in tokenizer.encode("ø")) == (level == "word")
 
 
 @pytest.mark.parametrize("level", LEVELS)

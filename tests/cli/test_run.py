@@ -1,0 +1,124 @@
+"""scripts/run.py: every recipe is sound, and a tiny one runs through all stages once."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from nmt.recipe import DryRun, Recipe, ScenesConfig, dry_run
+from scripts.run import RECIPES, read_recipe
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "run.py"
+NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
+TINY = [
+    "--scenes.train=40", "--scenes.valid=4", "--scenes.test=6",
+    "--model.hidden=8", "--model.embedding=8", "--training.max_updates=3", "--training.validate_every=2",
+]  # fmt: skip
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recipe_builds_and_takes_two_batches_without_values(name: str) -> None:
+    made = dry_run(read_recipe([name]).recipe, torch.device("meta"))
+    assert made.parameters > made.softmax > 0
+
+
+def test_the_paper_recipe_has_the_papers_size() -> None:
+    # section 3.4: 384 M parameters; 80,000 output words of 1,000 weights (and here a bias) each
+    made = dry_run(read_recipe(["sutskever2014_wmt14_en_fr"]).recipe, torch.device("meta"))
+    assert made.parameters == pytest.approx(384e6, rel=0.01)
+    assert made.softmax == 80_000 * 1_001
+
+
+def test_a_dry_run_computes_a_loss_near_that_of_guessing() -> None:
+    made: DryRun = dry_run(read_recipe(["demo", "--model.hidden=8"]).recipe, torch.device("cpu"))
+    assert len(made.losses) == 2
+    assert made.losses[0] == pytest.approx(torch.tensor(30_000.0).log().item(), abs=0.5)
+
+
+def test_the_command_line_wins_over_the_recipe() -> None:
+    assert read_recipe(["demo"]).recipe.model.hidden != 7
+    assert read_recipe(["demo", "--model.hidden=7"]).recipe.model.hidden == 7
+    assert read_recipe(["demo"]).recipe.scenes != ScenesConfig()
+
+
+def test_all_stages_run_once_and_the_rest_is_skipped(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    first = run("demo", "--out", out, *TINY)
+    assert first.returncode == 0, first.stderr
+    scores = json.loads((out / "evaluation.json").read_text())
+    assert {"bleu", "bleu_lowercase", "chrf", "ter"} <= scores.keys()
+    assert (out / "curves.png").stat().st_size > 1000
+    assert len((out / "test.translations.txt").read_text().splitlines()) == 6
+    assert "best 1" in first.stdout and str(out / "model") in first.stdout
+    weights = (out / "model" / "model.safetensors").stat().st_mtime_ns
+    again = run("demo", "--out", out, *TINY)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("already") == 3
+    assert (out / "model" / "model.safetensors").stat().st_mtime_ns == weights
+
+
+def test_another_recipe_in_the_same_place_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert run("demo", "--out", out, *TINY).returncode == 0
+    other = run("demo", "--out", out, *TINY, "--model.hidden=9")
+    assert other.returncode == 1
+    assert other.stderr.count("\n") == 1
+    assert "model.hidden was 8 and is 9" in other.stderr
+
+
+def test_data_is_where_data_says(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    for split in ("train", "val", "test_2016_flickr"):
+        for language, line in (("de", "Ein Hund .\n"), ("en", "A dog .\n")):
+            (corpus / f"{split}.{language}").write_text(line * 5)
+    small = ["--model.hidden=8", "--model.embedding=8", "--training.max_updates=2"]
+    missing = run("multi30k_de_en", "--out", tmp_path / "a", "--data", tmp_path, *small)
+    assert missing.returncode == 1 and "train.de" in missing.stderr and "Traceback" not in missing.stderr
+    found = run("multi30k_de_en", "--out", tmp_path / "b", "--data", corpus, *small)
+    assert found.returncode == 0, found.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nosuch"], "no recipe 'nosuch'"),
+        (["demo", "--model.hiden=3"], "Did you mean --model.hidden?"),
+        (["demo", "--model.layers=0"], "model.layers is 0"),
+        (["demo", "--training.learning_rate=fast"], "training.learning_rate"),
+    ],
+)
+def test_wrong_words_are_one_line(arguments: list[str], message: str) -> None:
+    answer = run(*arguments)
+    assert answer.returncode == 2
+    assert message in answer.stderr
+    assert answer.stderr.count("\n") == 1
+
+
+def test_print_config_can_be_read_back(tmp_path: Path) -> None:
+    printed = run("demo", "--model.hidden=7", "--print_config")
+    settings = yaml.safe_load(printed.stdout)
+    assert settings["model"]["hidden"] == 7
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({name: settings[name] for name in ("scenes", "prepare", "model", "training")}))
+    assert read_recipe([str(path)]).recipe.model.hidden == 7
+    assert isinstance(read_recipe([str(path)]).recipe, Recipe)
+
+
+def test_a_misspelt_key_in_a_recipe_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("model: {hiden: 3}\n")
+    answer = run(path, "--out", tmp_path / "run")
+    assert answer.returncode == 2
+    assert "hiden" in answer.stderr and "Did you mean --model.hidden?" in answer.stderr
