@@ -1,6 +1,6 @@
 """Batches by token budget, cut from pools sorted by length; here the source is reversed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from data.corpus import Pool, PreparedCorpus, Ragged, StreamedCorpus, random_for
+from data.pool import Corpus, Pool, Ragged, random_for
 from data.tokenizer import BOS_ID, EOS_ID, PAD_ID
 
 
@@ -110,9 +110,7 @@ def _pad(ragged: Ragged, rows: npt.NDArray[np.int64], *, reverse: bool) -> npt.N
     return np.where(time < lengths, ragged.values[np.clip(where, 0, len(ragged.values) - 1)], PAD_ID).astype(np.int64)
 
 
-def plan_batches(
-    corpus: PreparedCorpus | StreamedCorpus, *, batch_tokens: int, seed: int, epoch: int, skip: int = 0
-) -> Iterator[Plan]:
+def plan_batches(corpus: Corpus, *, batch_tokens: int, seed: int, epoch: int, skip: int = 0) -> Iterator[Plan]:
     """The batches of one epoch, like lengths together, in an order that is a function of (seed, epoch).
 
     Args:
@@ -133,9 +131,9 @@ def plan_batches(
             number += 1
 
 
-def plan_in_order(corpus: PreparedCorpus, *, batch_tokens: int) -> Iterator[Plan]:
-    """All of a corpus once, sorted by length, as for validation."""
-    for pool in corpus.in_order():
+def plan_in_order(pools: Iterable[Pool], *, batch_tokens: int) -> Iterator[Plan]:
+    """All pairs of the pools once, sorted by length, as for validation."""
+    for pool in pools:
         for rows in _cut(pool, batch_tokens, None):
             yield Plan(pool, rows)
 

@@ -25,13 +25,13 @@ import yaml
 from data.errors import UserError
 from data.files import atomic_directory
 from data.holdout import TEST, TRAIN, VALID, Holdout, group_keys, split_pairs
+from data.length_ratio import length_ratio
 from data.readers import ParallelText, fingerprint, paths, read_pairs
 from data.report import (
     PrepareReport,
     SideReport,
     SplitReport,
     VocabularyReport,
-    length_ratio,
     percentiles,
     write_report,
 )
@@ -247,7 +247,10 @@ def _hold_out(splits: dict[str, datasets.Dataset], holdout: Holdout, folder: Pat
         splits[name] = train.select(kept)
         _write_lines(folder / f"{name}.source", references)
         most = max(map(len, references.values()))
-        for n, column in enumerate(itertools.zip_longest(*references.values(), fillvalue="")):
+        for n in range(most):
+            # a sentence with fewer translations than others repeats its first, which changes no BLEU; a blank line
+            # would count as a translation of no words
+            column = (each[n] if n < len(each) else each[0] for each in references.values())
             _write_lines(folder / f"{name}.reference{n or ''}", column)
         notes.append(
             f"{name}: {len(references):,} sentences held out of train with up to {most} translations each; "

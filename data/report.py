@@ -9,6 +9,8 @@ import numpy.typing as npt
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from data.length_ratio import LengthRatio
+
 PERCENTILES = (5, 50, 95, 99, 100)
 
 
@@ -58,15 +60,6 @@ class VocabularyReport:
 
 
 @dataclass(frozen=True)
-class LengthRatio:
-    """Target tokens for one source token in training: 0.5th and 99.5th percentile over pairs, and the mean."""
-
-    low: float
-    mean: float
-    high: float
-
-
-@dataclass(frozen=True)
 class PrepareReport:
     splits: dict[str, SplitReport]
     source: VocabularyReport
@@ -83,16 +76,6 @@ def percentiles(lengths: npt.NDArray[np.int32]) -> dict[int, int]:
         return dict.fromkeys(PERCENTILES, 0)
     values = np.percentile(lengths, PERCENTILES, method="higher")
     return {p: int(v) for p, v in zip(PERCENTILES, values, strict=True)}
-
-
-def length_ratio(source: npt.NDArray[np.int32], target: npt.NDArray[np.int32]) -> LengthRatio:
-    """How long targets are for their sources; search takes its shortest and longest output from this."""
-    both = (source > 0) & (target > 0)
-    if not both.any():
-        return LengthRatio(0.5, 1.0, 2.0)
-    ratios = target[both] / source[both]
-    low, high = np.percentile(ratios, [0.5, 99.5])
-    return LengthRatio(float(low), float(target[both].sum() / source[both].sum()), float(high))
 
 
 def write_report(report: PrepareReport, path: Path) -> None:

@@ -23,7 +23,7 @@ import torch
 import yaml
 
 from data.errors import UserError
-from data.report import LengthRatio
+from data.length_ratio import LengthRatio
 from data.tokenizer import Tokenizer
 from nmt.config import ModelConfig
 from nmt.model import SequenceModel

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from data.batching import collate_source
-from data.report import LengthRatio
+from data.length_ratio import LengthRatio
 from nmt.model import SequenceModel
 from nmt.search import Ensembled, Hypothesis, SearchOptions, average, search
 

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from data.batching import Plan
-from data.corpus import Pool, Ragged
 from data.errors import UserError
 from data.files import atomic_directory, write_text
+from data.pool import Pool, Ragged
 from data.prepare import PrepareConfig, prepare
 from data.readers import read_lines
 from data.report import render as render_report

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from data.corpus import PreparedCorpus, StreamedCorpus, training_corpus
 from data.errors import UserError
-from data.report import LengthRatio
+from data.length_ratio import LengthRatio
 from data.tokenizer import Tokenizer
 from nmt.checkpoint import TranslationModel
 from nmt.config import ModelConfig, TrainingConfig

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from data.errors import UserError
-from data.report import LengthRatio
+from data.length_ratio import LengthRatio
 from data.tokenizer import UNK_ID, Tokenizer
 from nmt.checkpoint import TranslationModel, load_model
 from nmt.decoding import decode

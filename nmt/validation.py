@@ -26,7 +26,7 @@ def reference_files(prepared: Path, split: str) -> list[Path]:
 
 @dataclass(frozen=True)
 class ValidationText:
-    """Untouched sentences and their references; where a sentence has fewer than others, the rest are blank."""
+    """Untouched sentences and their references; a sentence that has fewer than others repeats its first."""
 
     sources: list[str]
     references: list[list[str]]
@@ -63,7 +63,7 @@ def validate(
     nll = torch.zeros((), dtype=torch.float64, device=device)
     tokens = 0
     with torch.no_grad():
-        for plan in plan_in_order(corpus, batch_tokens=batch_tokens):
+        for plan in plan_in_order(corpus.in_order(), batch_tokens=batch_tokens):
             batch = plan.collate(reverse_source=model.config.reverse_source).to(device)
             nll += model(batch).nll
             tokens += plan.target_tokens

@@ -28,9 +28,7 @@ def prepare() -> None:
     report = prepare_directory(config, options.out, base=options.data, overwrite=options.overwrite)
     console = Console()
     console.print(render(report))
-    console.print(
-        f"{report.pairs_per_second:,.0f} pairs/s; written to {options.out}", highlight=False, soft_wrap=True
-    )
+    console.print(f"{report.pairs_per_second:,.0f} pairs/s; written to {options.out}", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from data.batching import Batch, Plan, collate_source
-from data.corpus import Pool, Ragged
+from data.pool import Pool, Ragged
 from data.prepare import PrepareConfig, prepare
 from data.readers import ParallelText
 from data.scenes import write_parallel

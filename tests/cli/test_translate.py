@@ -11,7 +11,7 @@ from collections import Counter
 import pytest
 import torch
 
-from data.report import LengthRatio
+from data.length_ratio import LengthRatio
 from data.tokenizer import UNK_ID, Tokenizer, TokenizerConfig
 from nmt.checkpoint import TranslationModel, save_model
 from nmt.config import ModelConfig

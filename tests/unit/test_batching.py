@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from data import corpus as corpus_module
 from data.batching import Batch, Plan, collate_source, plan_batches, plan_in_order
-from data.corpus import Pool, PreparedCorpus, Ragged, StreamedCorpus, random_for
+from data.corpus import PreparedCorpus, StreamedCorpus
 from data.errors import UserError
+from data.pool import Pool, Ragged, random_for
 from data.prepare import PrepareConfig, prepare
 from data.readers import ParallelText
 from data.tokenizer import BOS_ID, EOS_ID, PAD_ID, Tokenizer, TokenizerConfig
@@ -153,7 +154,7 @@ def test_reversal_of_sentences_of_different_lengths() -> None:
 
 
 def test_moving_a_batch_leaves_the_lengths_in_host_memory() -> None:
-    batch = next(plan_in_order(Corpus(many(5)), batch_tokens=99)).collate(reverse_source=True)
+    batch = next(plan_in_order(Corpus(many(5)).in_order(), batch_tokens=99)).collate(reverse_source=True)
     moved = batch.to(torch.device("meta"))
     assert moved.source.lengths.device.type == "cpu"
     others = (moved.source.ids, moved.target, moved.labels, moved.positions)
@@ -162,9 +163,9 @@ def test_moving_a_batch_leaves_the_lengths_in_host_memory() -> None:
 
 def test_in_order_holds_every_pair_once_and_is_always_the_same() -> None:
     corpus = Corpus(many(300))
-    found = rows(list(plan_in_order(corpus, batch_tokens=100)))
+    found = rows(list(plan_in_order(corpus.in_order(), batch_tokens=100)))
     assert sorted(row for batch in found for row in batch) == list(range(300))
-    assert found == rows(list(plan_in_order(corpus, batch_tokens=100)))
+    assert found == rows(list(plan_in_order(corpus.in_order(), batch_tokens=100)))
     lengths = [max(len(many(300)[row][1]) for row in batch) for batch in found]
     assert lengths == sorted(lengths)
 

@@ -10,7 +10,7 @@ import yaml
 from tiny import random_batch, seeded
 
 from data.errors import UserError
-from data.report import LengthRatio
+from data.length_ratio import LengthRatio
 from data.tokenizer import Tokenizer, TokenizerConfig
 from nmt.checkpoint import TranslationModel, load_checkpoint, load_model, save_model, save_state, write_manifest
 from nmt.config import ModelConfig

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from data.errors import UserError
-from data.report import LengthRatio
+from data.length_ratio import LengthRatio
 from data.tokenizer import UNKNOWN_TEXT, Tokenizer, TokenizerConfig
 from nmt.checkpoint import TranslationModel, save_model
 from nmt.config import ModelConfig

@@ -16,9 +16,10 @@ from data import prepare as prepare_module
 from data.corpus import PreparedCorpus, StreamedCorpus, training_corpus
 from data.errors import UserError
 from data.holdout import Holdout, group_key
+from data.length_ratio import length_ratio
 from data.prepare import PrepareConfig, prepare
 from data.readers import ParallelText
-from data.report import PrepareReport, length_ratio, percentiles, render
+from data.report import PrepareReport, percentiles, render
 from data.tokenizer import UNK_ID, Tokenizer, TokenizerConfig
 
 Pairs = Sequence[tuple[str, str]]

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data.errors import UserError
-from data.report import LengthRatio
+from data.length_ratio import LengthRatio
 from data.tokenizer import UNK_ID, Tokenizer, TokenizerConfig
 from nmt.checkpoint import TranslationModel, save_model
 from nmt.config import ModelConfig
