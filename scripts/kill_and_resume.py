@@ -1,6 +1,7 @@
 """Experiment: is a training that was killed and resumed the same, bit for bit, as one that was left alone?"""
 
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -53,6 +54,10 @@ def kill_and_resume() -> int:
     for number in range(1, options.kills + 1):
         out, update, delay = options.out / f"killed-{number}", draw.randrange(5, _UPDATES - 5), draw.uniform(0, 0.5)
         kill_at(command(out), out, update, delay)
+        while RunDirectory(out).model.exists():  # it was done before the signal came: earlier
+            shutil.rmtree(out)
+            update = max(5, update - 10)
+            kill_at(command(out), out, update, delay)
         resumed = RunDirectory(out).newest_update()
         equal = finish(out, "--resume") == expected
         same += equal
