@@ -12,7 +12,8 @@ import jsonargparse
 from data.errors import UserError
 
 # Before torch is imported: its threads then sleep instead of spinning while they wait for each other. Beside another
-# busy process, spinning made training 50 times slower; on an idle machine no difference was seen above the noise.
+# busy process, spinning made training of the demo model 50 times slower; on an idle machine sleeping cost between
+# nothing and a quarter of the speed (docs/results.md).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
