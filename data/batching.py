@@ -1,30 +1,17 @@
-"""Batches by token budget, cut from pools sorted by length; here the source is reversed."""
+"""Batches by token budget, cut from pools sorted by length."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from data.pool import Corpus, Pool, Ragged, random_for
+from data.pool import Corpus, Pool, random_for
+from data.source import Ragged, Source
 from data.tokenizer import BOS_ID, EOS_ID, PAD_ID
-
-
-@dataclass(frozen=True)
-class Source:
-    """Source sentences, padded on the right.
-
-    `lengths` always stays in host memory: packing wants it there, and reading it back would stall a GPU.
-    """
-
-    ids: Int[Tensor, "batch source_time"]
-    lengths: Int[Tensor, " batch"]
-
-    def to(self, device: torch.device) -> "Source":
-        return replace(self, ids=self.ids.to(device, non_blocking=True))
 
 
 @dataclass(frozen=True)
@@ -33,12 +20,14 @@ class Batch:
 
     target is the start token and then the sentence; labels are the sentence and then the end token, at the real
     positions only, in the order in which `positions` numbers them in the flattened (batch x target_time) grid.
+    weights, if there are any, say how much the loss of each label counts.
     """
 
     source: Source
     target: Int[Tensor, "batch target_time"]
     positions: Int[Tensor, " tokens"]
     labels: Int[Tensor, " tokens"]
+    weights: Float[Tensor, " tokens"] | None = None
 
     def to(self, device: torch.device) -> "Batch":
         return replace(
@@ -47,6 +36,7 @@ class Batch:
             target=self.target.to(device, non_blocking=True),
             positions=self.positions.to(device, non_blocking=True),
             labels=self.labels.to(device, non_blocking=True),
+            weights=None if self.weights is None else self.weights.to(device, non_blocking=True),
         )
 
 
@@ -74,40 +64,23 @@ class Plan:
         return len(self.rows) * int(longest)
 
     def collate(self, *, reverse_source: bool) -> Batch:
-        source, target = self.pool.source, self.pool.target
-        lengths = target.lengths[self.rows]
-        time = int(lengths.max()) + 1
-        inputs = np.full((len(self.rows), time), PAD_ID, dtype=np.int64)
-        inputs[:, 0] = BOS_ID
-        inputs[:, 1:] = _pad(target, self.rows, reverse=False)
-        labels = np.full((len(self.rows), time), PAD_ID, dtype=np.int64)
-        labels[:, :-1] = inputs[:, 1:]
-        labels[np.arange(len(self.rows)), lengths] = EOS_ID
-        positions = np.flatnonzero(np.arange(time) <= lengths[:, None])
-        return Batch(
-            Source(
-                torch.from_numpy(_pad(source, self.rows, reverse=reverse_source)),
-                torch.from_numpy(source.lengths[self.rows]),
-            ),
-            torch.from_numpy(inputs),
-            torch.from_numpy(positions),
-            torch.from_numpy(labels.ravel()[positions]),
-        )
+        return make_batch(self.pool.source.collate(self.rows, reverse=reverse_source), self.pool.target, self.rows)
 
 
-def collate_source(sentences: Sequence[Sequence[int]], *, reverse_source: bool) -> Source:
-    """Source sentences alone, as for translating; none may be empty."""
-    rows = Ragged.of(sentences)
-    padded = _pad(rows, np.arange(len(rows)), reverse=reverse_source)
-    return Source(torch.from_numpy(padded), torch.from_numpy(rows.lengths))
-
-
-def _pad(ragged: Ragged, rows: npt.NDArray[np.int64], *, reverse: bool) -> npt.NDArray[np.int64]:
-    """(rows, longest): the rows side by side; reversed, each from its own last token (2014 paper, section 3.3)."""
-    lengths, offsets = ragged.lengths[rows][:, None], ragged.offsets[rows][:, None]
-    time = np.arange(int(lengths.max()))[None, :]
-    where = offsets + (lengths - 1 - time if reverse else time)
-    return np.where(time < lengths, ragged.values[np.clip(where, 0, len(ragged.values) - 1)], PAD_ID).astype(np.int64)
+def make_batch(source: Source, targets: Ragged, rows: npt.NDArray[np.int64]) -> Batch:
+    """Teacher forcing of these rows of `targets`; `source` has their sources already."""
+    lengths = targets.lengths[rows]
+    time = int(lengths.max()) + 1
+    inputs = np.full((len(rows), time), PAD_ID, dtype=np.int64)
+    inputs[:, 0] = BOS_ID
+    inputs[:, 1:] = targets.padded(rows, reverse=False)
+    labels = np.full((len(rows), time), PAD_ID, dtype=np.int64)
+    labels[:, :-1] = inputs[:, 1:]
+    labels[np.arange(len(rows)), lengths] = EOS_ID
+    positions = np.flatnonzero(np.arange(time) <= lengths[:, None])
+    return Batch(
+        source, torch.from_numpy(inputs), torch.from_numpy(positions), torch.from_numpy(labels.ravel()[positions])
+    )
 
 
 def plan_batches(corpus: Corpus, *, batch_tokens: int, seed: int, epoch: int, skip: int = 0) -> Iterator[Plan]:

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from data.errors import UserError
-from data.pool import POOL_PAIRS, Pool, Ragged, random_for
+from data.pool import POOL_PAIRS, Pool, random_for
 from data.readers import ParallelText, read_pairs
+from data.source import Ragged
 from data.tokenizer import Tokenizer
 
 _MOST_BLOCKS = 1 << 18

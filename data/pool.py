@@ -3,46 +3,23 @@
 No corpus library is imported here: translating needs batches, but no corpus.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
+from data.source import Column, Ragged
+
 POOL_PAIRS = 1 << 16
-
-
-@dataclass(frozen=True)
-class Ragged:
-    """Rows of unequal length: row i is `values[offsets[i] : offsets[i] + lengths[i]]`."""
-
-    values: npt.NDArray[np.int32]
-    offsets: npt.NDArray[np.int64]
-    lengths: npt.NDArray[np.int64]
-
-    @classmethod
-    def of(cls, rows: Sequence[Sequence[int]]) -> "Ragged":
-        lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
-        values = np.fromiter((i for row in rows for i in row), dtype=np.int32, count=int(lengths.sum()))
-        return cls(values, np.cumsum(lengths) - lengths, lengths)
-
-    @classmethod
-    def of_arrow(cls, column: Any) -> "Ragged":
-        """Of a list column (pyarrow.ChunkedArray) that is taken from a table."""
-        array = column.combine_chunks()
-        offsets = array.offsets.to_numpy().astype(np.int64)
-        return cls(array.values.to_numpy(), offsets[:-1], np.diff(offsets))
-
-    def __len__(self) -> int:
-        return len(self.lengths)
 
 
 @dataclass(frozen=True)
 class Pool:
     """Pairs that are sorted and cut into batches together; `rows` tells where in the corpus each one stands."""
 
-    source: Ragged
+    source: Column
     target: Ragged
     rows: npt.NDArray[np.int64]
 

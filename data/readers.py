@@ -19,7 +19,7 @@ from data.errors import UserError
 
 _BLOCK_BYTES = 1 << 20
 _BATCH_ROWS = 1000
-_DATASET_FILES = ("arrow", "csv", "json", "parquet")  # kinds of files that `datasets` reads
+DATASET_FILES = ("arrow", "csv", "json", "parquet")  # kinds of files that `datasets` reads
 _KINDS = {".tsv": "tsv", ".txt": "tsv", ".json": "jsonl", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 _KINDS |= {".csv": "csv", ".parquet": "parquet"}
 
@@ -92,18 +92,18 @@ def paths(text: ParallelText, base: Path | None = None) -> list[Path]:
         UserError: `text` does not say where the pairs stand, or a file is missing or is a folder
     """
     _check_given(text)
-    if text.dataset is not None and text.dataset not in _DATASET_FILES:
-        folder = _resolve(text.dataset, base)
+    if text.dataset is not None and text.dataset not in DATASET_FILES:
+        folder = resolve(text.dataset, base)
         found = [folder / name for name in text.files] or sorted(folder.rglob("*"))
         return [path for path in found if path.is_file()]
-    local = [_resolve(name, base) for name in (*text.source, *text.target, *text.files)]
+    local = [resolve(name, base) for name in (*text.source, *text.target, *text.files)]
     for path in local:
         try:
             if path.is_dir():
                 raise IsADirectoryError
             path.stat()
         except OSError as error:
-            _fail_reading(path, error)
+            fail_reading(path, error)
     return local
 
 
@@ -129,7 +129,7 @@ def fingerprint(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        _fail_reading(path, error)
+        fail_reading(path, error)
 
 
 def _check_given(text: ParallelText) -> None:
@@ -143,11 +143,11 @@ def _check_given(text: ParallelText) -> None:
             f"{len(text.source)} source file(s) {text.source} but {len(text.target)} target file(s) "
             f"{text.target}. Give one target file for every source file, in the same order."
         )
-    if text.dataset in _DATASET_FILES and not text.files:
+    if text.dataset in DATASET_FILES and not text.files:
         raise UserError(f"dataset {text.dataset!r} needs files. List the files to read in `files`.")
 
 
-def _resolve(name: str, base: Path | None) -> Path:
+def resolve(name: str, base: Path | None) -> Path:
     return (base or Path()) / Path(name).expanduser()
 
 
@@ -170,7 +170,7 @@ def _line_blocks(path: Path) -> Iterator[list[str]]:
                 number += len(lines)
                 yield lines
     except (OSError, EOFError, zlib.error) as error:
-        _fail_reading(path, error)
+        fail_reading(path, error)
     if number == 0:
         raise UserError(f"{path}: the file is empty. Check that it was written or downloaded completely.")
 
@@ -217,7 +217,7 @@ def _tsv_pairs(path: Path, text: ParallelText) -> Iterator[RawPair]:
         if len(columns) < needed:
             raise UserError(
                 f"{path}, line {number}: {len(columns)} tab-separated column(s), but source_field={source} "
-                f"and target_field={target} need {needed}: {_shorten(line)}. Correct or delete the line, or set "
+                f"and target_field={target} need {needed}: {shorten(line)}. Correct or delete the line, or set "
                 "the fields to columns that every line has."
             )
         yield RawPair(columns[source_column], columns[target_column])
@@ -232,11 +232,11 @@ def _jsonl_pairs(path: Path, text: ParallelText) -> Iterator[RawPair]:
                 json.dumps(record, ensure_ascii=False).encode()
         except (ValueError, RecursionError) as error:
             raise UserError(
-                f"{place} {number}: not valid JSON ({error}): {_shorten(line)}. Correct or delete the line. "
+                f"{place} {number}: not valid JSON ({error}): {shorten(line)}. Correct or delete the line. "
                 'Each line must be a JSON object; to read a file that is one JSON array, set dataset to "json".'
             ) from error
         if not isinstance(record, dict):
-            raise UserError(f"{place} {number}: not a JSON object: {_shorten(line)}. Give it named fields.")
+            raise UserError(f"{place} {number}: not a JSON object: {shorten(line)}. Give it named fields.")
         yield _pair(record, text, place, number)
 
 
@@ -244,7 +244,7 @@ def _dataset_pairs(text: ParallelText, name: str, base: Path | None, local: list
     place = f"dataset {name!r}, row" if len(local) != 1 else f"{local[0]}, row"
     number = 0
     try:
-        rows = _load_dataset(text, name, base, local)
+        rows = load_dataset(text, name, base, local)
         roots = {str(option).partition(".")[0] for option in (text.source_field, text.target_field)}
         # Images and the like beside the text are costly to decode.
         if roots <= set(rows.column_names or ()):
@@ -258,24 +258,24 @@ def _dataset_pairs(text: ParallelText, name: str, base: Path | None, local: list
     except Exception as error:  # `datasets` and the libraries below it raise errors of many unrelated kinds
         raise UserError(
             f"{place} {number + 1}: `datasets` cannot read it: {type(error).__name__}: {error}. Check the "
-            f"name (a folder is looked for at {_resolve(name, base).absolute()}), the files, the network, "
+            f"name (a folder is looked for at {resolve(name, base).absolute()}), the files, the network, "
             f"dataset_config={text.dataset_config} and dataset_split={text.dataset_split}."
         ) from error
     if number == 0:
         raise UserError(f"{place.removesuffix(', row')}: no rows in it. Check the dataset and dataset_split.")
 
 
-def _load_dataset(text: ParallelText, name: str, base: Path | None, local: list[Path]) -> Any:
+def load_dataset(text: ParallelText, name: str, base: Path | None, local: list[Path]) -> Any:
     import datasets  # takes seconds, which only the users of datasets should wait
 
     split = text.dataset_split
-    if name in _DATASET_FILES:
+    if name in DATASET_FILES:
         # Left alone, the CSV reader makes numbers of "007" and nothing of sentences such as "None".
         as_text = {"converters": {str(option): str for option in (text.source_field, text.target_field)}}
         options = {"keep_default_na": False, **as_text} if name == "csv" else {}
         files = {split: [glob.escape(str(path)) for path in local]}
         return datasets.load_dataset(name, data_files=files, split=split, streaming=True, **options)
-    folder = _resolve(name, base)
+    folder = resolve(name, base)
     if not (folder / "state.json").is_file() and not (folder / "dataset_dict.json").is_file():
         return datasets.load_dataset(
             str(folder) if folder.is_dir() else name,
@@ -288,7 +288,7 @@ def _load_dataset(text: ParallelText, name: str, base: Path | None, local: list[
     if not isinstance(saved, datasets.DatasetDict):
         return saved
     if split not in saved:
-        raise UserError(f"{folder}: no split {split!r}.{_nearest(split, list(saved))} Set dataset_split.")
+        raise UserError(f"{folder}: no split {split!r}.{nearest(split, list(saved))} Set dataset_split.")
     return saved[split]
 
 
@@ -304,12 +304,12 @@ def _string(record: Mapping[str, object], name: str | int, option: str, place: s
     name = str(name)
     for part in [name] if name in record else name.split("."):
         if not isinstance(value, dict) or part not in value:
-            near = _nearest(name, _field_names(record))
+            near = nearest(name, _field_names(record))
             raise UserError(f"{place} {number}: no field {name!r}.{near} Set {option}.")
         value = value[part]
     if not isinstance(value, str):
         raise UserError(
-            f"{place} {number}: field {name!r} holds {_shorten(value)}, not a string. Correct the data, or "
+            f"{place} {number}: field {name!r} holds {shorten(value)}, not a string. Correct the data, or "
             f"set {option} to a field of text; there are: {', '.join(_field_names(record))}."
         )
     return value
@@ -322,14 +322,14 @@ def _field_names(record: Mapping[str, object], prefix: str = "") -> list[str]:
     return names
 
 
-def _nearest(name: str, names: list[str]) -> str:
+def nearest(name: str, names: list[str]) -> str:
     lowered = {known.lower(): known for known in names}
     near = difflib.get_close_matches(name.lower(), lowered, n=1)
     question = f" Did you mean {lowered[near[0]]!r}?" if near else ""
     return f"{question} There are: {', '.join(names) or 'none'}."
 
 
-def _shorten(value: object) -> str:
+def shorten(value: object) -> str:
     shown = repr(value)
     return shown if len(shown) <= 60 else f"{shown[:60]}…"
 
@@ -347,7 +347,7 @@ def _fail_decoding(path: Path, data: bytes, lines_before: int, error: UnicodeDec
     ) from error
 
 
-def _fail_reading(path: Path, error: Exception) -> NoReturn:
+def fail_reading(path: Path, error: Exception) -> NoReturn:
     what = f"cannot be read: {error}. Check the file and the disk it is on."
     if isinstance(error, FileNotFoundError):
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*")], n=1)

@@ -2,7 +2,7 @@
 
 config.yaml          everything that shaped the run
 model.safetensors    weights
-source.model target.model
+source.model target.model    tokenizers; source.model only where text is read
 metrics.json         scores on the validation text
 MANIFEST             size and SHA-256 of each of these
 state/               only in a checkpoint to resume from: optimizer and position, with a MANIFEST of its own
@@ -13,6 +13,7 @@ import io
 import json
 import pickle
 import platform
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -26,19 +27,23 @@ from data.errors import UserError
 from data.length_ratio import LengthRatio
 from data.tokenizer import Tokenizer
 from nmt.config import ModelConfig
+from nmt.encoder import Encoder, TextEncoder
 from nmt.model import SequenceModel
 
 FORMAT = 1
 _STATE = "training.pt"
-_FILES = ("config.yaml", "model.safetensors", "source.model", "target.model", "metrics.json")
+_FILES = ("config.yaml", "model.safetensors", "target.model", "metrics.json")
 
 
 @dataclass(frozen=True)
-class TranslationModel:
-    """A model with all that is needed to use it on raw text."""
+class TrainedModel:
+    """A model with all that is needed to use it on raw text or images; `source` is None where it reads no text.
+
+    config holds the settings of everything that shaped it, beside those of the model itself.
+    """
 
     model: SequenceModel
-    source: Tokenizer
+    source: Tokenizer | None
     target: Tokenizer
     length_ratio: LengthRatio
     max_length: int
@@ -66,14 +71,17 @@ class Position:
 
 def versions() -> dict[str, str]:
     """What the figures of a run were made with."""
-    names = ("torch", "accelerate", "datasets", "sacrebleu", "sacremoses", "sentencepiece")
+    names = ("torch", "torchvision", "accelerate", "datasets", "sacrebleu", "sacremoses", "sentencepiece")
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
-def save_model(folder: Path, trained: TranslationModel, metrics: dict[str, Any]) -> None:
+def save_model(folder: Path, trained: TrainedModel, metrics: dict[str, Any]) -> None:
     """Write a model directory into an existing, empty `folder` (see `data.files.atomic_directory`)."""
-    config = {"format": FORMAT, "model": asdict(trained.model.config)} | trained.config
-    config["vocabulary"] = {"source": len(trained.source), "target": len(trained.target)}
+    tokenizers = {"source": trained.source, "target": trained.target}
+    written = {side: tokenizer for side, tokenizer in tokenizers.items() if tokenizer is not None}
+    config: dict[str, Any] = {"format": FORMAT, "reads": "text" if trained.source else "images"}
+    config |= {"model": asdict(trained.model.config)} | trained.config
+    config["vocabulary"] = {side: len(tokenizer) for side, tokenizer in written.items()}
     config["length_ratio"] = asdict(trained.length_ratio)
     config["max_length"] = trained.max_length
     text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
@@ -81,17 +89,24 @@ def save_model(folder: Path, trained: TranslationModel, metrics: dict[str, Any])
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in _weights(trained.model).items()}
     # not save_file: writing the bytes ourselves reports a full disk as what it is
     (folder / "model.safetensors").write_bytes(safetensors.torch.save(weights))
-    trained.source.save(folder / "source.model")
-    trained.target.save(folder / "target.model")
+    for side, tokenizer in written.items():
+        tokenizer.save(folder / f"{side}.model")
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    write_manifest(folder, _FILES)
+    write_manifest(folder, (*_FILES, "source.model") if trained.source else _FILES)
 
 
-def load_model(path: Path, device: torch.device | None = None) -> TranslationModel:
+def load_model(
+    path: Path, device: torch.device | None = None, image_encoder: Callable[[dict[str, Any]], Encoder] | None = None
+) -> TrainedModel:
     """Read a model directory.
 
+    Args:
+        image_encoder: Makes the encoder of a model that reads images from its configuration; without it, the model is
+            expected to read text.
+
     Raises:
-        UserError: `path` is no model directory, a file is missing, was changed or cut off, or does not fit the others.
+        UserError: `path` is no model directory, a file is missing, was changed or cut off, does not fit the others,
+            or the model reads something else.
     """
     known = [name for name in ("MANIFEST", "config.yaml", "model.safetensors") if (path / name).is_file()]
     if len(known) < 2:
@@ -103,26 +118,36 @@ def load_model(path: Path, device: torch.device | None = None) -> TranslationMod
             f"{path / 'config.yaml'}: format {config['format']}, but this version reads {FORMAT}: use the version of "
             "verso that wrote it"
         )
-    source, target = Tokenizer.load(path / "source.model"), Tokenizer.load(path / "target.model")
+    reads = config.get("reads", "text")
+    if (reads == "images") is (image_encoder is None):
+        command = "caption" if reads == "images" else "translate"
+        raise UserError(f"{path}: this model reads {reads}: use it with the {command} command")
+    source = None
+    if reads == "text":
+        check_manifest(path, ("source.model",))
+        source = Tokenizer.load(path / "source.model")
+    target = Tokenizer.load(path / "target.model")
     for side, tokenizer in (("source", source), ("target", target)):
-        if len(tokenizer) != config["vocabulary"][side]:
+        if tokenizer is not None and len(tokenizer) != config["vocabulary"][side]:
             raise UserError(
                 f"{path / (side + '.model')}: {len(tokenizer)} entries, but the weights are for "
                 f"{config['vocabulary'][side]}: the file is from another model; copy the whole directory again"
             )
     with torch.device("meta"):
-        model = SequenceModel(ModelConfig(**config["model"]), len(source), len(target))
+        settings = ModelConfig(**config["model"])
+        encoder = image_encoder(config) if image_encoder else TextEncoder(settings, config["vocabulary"]["source"])
+        model = SequenceModel(settings, encoder, len(target))
     model.to_empty(device=device or torch.device("cpu"))
     model.tie()
     load_weights(model, path)
     model.eval()
     ratio = LengthRatio(**config["length_ratio"])
-    return TranslationModel(model, source, target, ratio, config["max_length"], config)
+    return TrainedModel(model, source, target, ratio, config["max_length"], config)
 
 
 def _weights(model: SequenceModel) -> dict[str, torch.Tensor]:
-    """Each weight once, under the first of its names: tied weights have several."""
-    return dict(model.named_parameters())
+    """Each weight once, under the first of its names: tied weights have several; and what batch norm has counted."""
+    return dict(model.named_parameters()) | dict(model.named_buffers())
 
 
 def load_weights(model: SequenceModel, path: Path) -> None:

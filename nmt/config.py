@@ -58,6 +58,7 @@ class TrainingConfig:
         accumulate: Batches whose gradients are added up for one update.
         optimizer: adam, adamw or sgd (without momentum, as in the 2014 paper).
         learning_rate: Its largest value.
+        pretrained_learning_rate: The largest rate of pretrained weights (the CNN of a captioner); 0 keeps them frozen.
         weight_decay: L2 penalty (adam, sgd), or decoupled decay (adamw).
         schedule: constant; inverse_sqrt (after warm-up); cosine (to zero at the end of max_epochs or max_updates);
             plateau (halved at each validation without gain); halve (the 2014 paper: halved every half epoch after
@@ -68,8 +69,9 @@ class TrainingConfig:
         label_smoothing: Share of the probability spread over all words in the loss.
         precision: auto (bfloat16 where the processor computes in it, else float32), float32 or bfloat16.
         validate_every: Updates between validations; 0 is once an epoch.
-        metric: What the best checkpoint and early stopping go by: bleu of decoded validation text, or perplexity.
-        valid_sentences: How many validation sentences are decoded for BLEU.
+        metric: What the best checkpoint and early stopping go by: perplexity, or a score of decoded validation text
+            (bleu of translations; cider or bleu4 of captions).
+        valid_sentences: How many validation sentences (images) are decoded.
         valid_beam: The beam they are decoded with.
         patience: Stop after so many validations without a better one; 0 is never.
         keep_best: How many of the best checkpoints are kept.
@@ -85,6 +87,7 @@ class TrainingConfig:
     accumulate: int = 1
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: float = 1e-3
+    pretrained_learning_rate: float = 0.0
     weight_decay: float = 0.0
     schedule: Literal["constant", "inverse_sqrt", "cosine", "plateau", "halve"] = "cosine"
     halve_after: float = 5.0
@@ -93,7 +96,7 @@ class TrainingConfig:
     label_smoothing: float = 0.1
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     validate_every: int = 0
-    metric: Literal["bleu", "perplexity"] = "bleu"
+    metric: Literal["perplexity", "bleu", "cider", "bleu4"] = "bleu"
     valid_sentences: int = 1000
     valid_beam: int = 1
     patience: int = 10
@@ -105,8 +108,8 @@ class TrainingConfig:
         counts = ("max_epochs", "batch_tokens", "accumulate", "valid_sentences", "valid_beam", "keep_best")
         _check(self, "training", counts, lambda value: value >= 1, "1 or more")
         zero_is_off = (
-            "seed", "max_updates", "max_minutes", "weight_decay", "halve_after", "warmup_updates", "clip_norm",
-            "validate_every", "patience", "checkpoint_every",
+            "seed", "max_updates", "max_minutes", "pretrained_learning_rate", "weight_decay", "halve_after",
+            "warmup_updates", "clip_norm", "validate_every", "patience", "checkpoint_every",
         )  # fmt: skip
         _check(self, "training", zero_is_off, lambda value: 0 <= value < math.inf, "0 or more")
         _check(self, "training", ("learning_rate",), lambda value: 0 < value < math.inf, "a number above 0")

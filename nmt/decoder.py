@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -13,22 +14,27 @@ from nmt.recurrent import RecurrentStack, RecurrentState
 
 @dataclass(frozen=True)
 class DecoderState:
-    """What the decoder carries from step to step, a row for each hypothesis."""
+    """What the decoder carries from step to step, a row for each hypothesis; `vector` is read at every step."""
 
     recurrent: RecurrentState
+    vector: Float[Tensor, "rows summary"] | None = None
 
     def select(self, rows: Int[Tensor, " selected"]) -> "DecoderState":
-        return DecoderState(self.recurrent.select(rows))
+        vector = None if self.vector is None else self.vector.index_select(0, rows)
+        return DecoderState(self.recurrent.select(rows), vector)
 
 
 class Decoder(nn.Module):
     """Teacher-forced (`forward`) or step by step (`start`, `step`); a test holds that the two agree."""
 
-    def __init__(self, config: ModelConfig, vocabulary: int) -> None:
+    def __init__(self, config: ModelConfig, vocabulary: int, vector: int = 0) -> None:
+        """Args: vector: The size of what the encoder gives to be read at every step (Cho et al. 2014, section 2.2)."""
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, config.embedding, padding_idx=PAD_ID)
         self.dropout = nn.Dropout(config.dropout)
-        self.stack = RecurrentStack(config.embedding, config.hidden, config.layers, config.dropout, config.residual)
+        self.stack = RecurrentStack(
+            config.embedding + vector, config.hidden, config.layers, config.dropout, config.residual
+        )
         self.output = nn.Linear(config.hidden, vocabulary)
         self.tied = config.tied != "none"
         self.tie()
@@ -42,8 +48,8 @@ class Decoder(nn.Module):
         """The state before the start token; `rows` is the batch size."""
         state = context.state or self.stack.zeros(rows, self.output.weight)
         if context.first_input is not None:
-            _, state = self.stack.step(self.dropout(context.first_input), state)
-        return DecoderState(state)
+            _, state = self.stack.step(_beside(self.dropout(context.first_input), context.vector), state)
+        return DecoderState(state, context.vector)
 
     def forward(
         self, context: Context, target: Int[Tensor, "rows time"], positions: Int[Tensor, " tokens"]
@@ -54,7 +60,8 @@ class Decoder(nn.Module):
             positions: Where in the flattened (rows x time) grid the real positions are.
         """
         state = self.start(context, target.shape[0])
-        outputs, _ = self.stack(self.dropout(self.embedding(target)), state.recurrent)
+        vector = None if context.vector is None else context.vector[:, None].expand(-1, target.shape[1], -1)
+        outputs, _ = self.stack(_beside(self.dropout(self.embedding(target)), vector), state.recurrent)
         # attention goes here, for all steps at once, before the projection
         real = outputs.reshape(-1, outputs.shape[-1]).index_select(0, positions)
         logits: Tensor = self.output(self.dropout(real))
@@ -64,5 +71,11 @@ class Decoder(nn.Module):
         self, tokens: Int[Tensor, " rows"], state: DecoderState
     ) -> tuple[Float[Tensor, "rows vocabulary"], DecoderState]:
         """Scores of the next word after one more token."""
-        outputs, recurrent = self.stack.step(self.dropout(self.embedding(tokens)), state.recurrent)
-        return self.output(self.dropout(outputs)), DecoderState(recurrent)
+        inputs = _beside(self.dropout(self.embedding(tokens)), state.vector)
+        outputs, recurrent = self.stack.step(inputs, state.recurrent)
+        return self.output(self.dropout(outputs)), DecoderState(recurrent, state.vector)
+
+
+def _beside(words: Float[Tensor, "*rows embedding"], vector: Tensor | None) -> Float[Tensor, "*rows inputs"]:
+    """What the recurrent stack reads: the word, and beside it the source's vector if there is one."""
+    return words if vector is None else torch.cat([words, vector], -1)

@@ -1,11 +1,12 @@
-"""From source ids to hypotheses: sorted batches through search, results back in order."""
+"""From sources to hypotheses: sorted batches through search, results back in order."""
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
-from data.batching import collate_source
 from data.length_ratio import LengthRatio
+from data.source import Column, Source
 from nmt.model import SequenceModel
 from nmt.search import Ensembled, Hypothesis, SearchOptions, average, search
 
@@ -15,7 +16,7 @@ _SLACK = 5  # tokens beyond what the training text's length ratio allows: short 
 @torch.no_grad()
 def decode(
     models: Sequence[SequenceModel],
-    sentences: Sequence[Sequence[int]],
+    sources: Column,
     options: SearchOptions,
     ratio: LengthRatio,
     *,
@@ -23,28 +24,29 @@ def decode(
     prefixes: Sequence[Sequence[int]] | None = None,
     seeds: Sequence[int] | None = None,
 ) -> list[list[Hypothesis]]:
-    """The n best hypotheses for each sentence, in the order of the sentences.
+    """The n best hypotheses for each source, in the order of the sources.
 
     Args:
         models: One, or an ensemble of several with the same vocabularies.
-        sentences: Source ids; none may be empty.
+        sources: What to decode; none may be empty.
         ratio: Target lengths of the training text; the shortest and longest output follow from it.
-        batch_tokens: The most cells of a batch: sentences times beam times longest source.
+        batch_tokens: The most cells of a batch: sources times beam times the longest of them.
         prefixes: What each translation must begin with.
-        seeds: What tells the sentences of a sample apart; by default their places.
+        seeds: What tells the sources of a sample apart; by default their places.
     """
-    order = sorted(range(len(sentences)), key=lambda i: len(sentences[i]))
+    lengths = sources.lengths.tolist()
+    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
     width = options.n_best if options.sample else options.beam
-    found: list[list[Hypothesis]] = [[] for _ in sentences]
+    found: list[list[Hypothesis]] = [[] for _ in lengths]
     start = 0
     while start < len(order):
         end = start + 1
-        while end < len(order) and (end + 1 - start) * width * len(sentences[order[end]]) <= batch_tokens:
+        while end < len(order) and (end + 1 - start) * width * lengths[order[end]] <= batch_tokens:
             end += 1
         rows = order[start:end]
         results = _decode_batch(
             models,
-            [sentences[i] for i in rows],
+            sources.collate(np.array(rows), reverse=models[0].config.reverse_source),
             options,
             ratio,
             [prefixes[i] for i in rows] if prefixes else None,
@@ -58,14 +60,14 @@ def decode(
 
 def _decode_batch(
     models: Sequence[SequenceModel],
-    sentences: list[Sequence[int]],
+    source: Source,
     options: SearchOptions,
     ratio: LengthRatio,
     prefixes: list[Sequence[int]] | None,
     seeds: list[int],
 ) -> list[list[Hypothesis]]:
     device = next(models[0].parameters()).device
-    source = collate_source(sentences, reverse_source=models[0].config.reverse_source).to(device)
+    source = source.to(device)
     lengths = source.lengths.to(device)
     shortest = (lengths * ratio.low).floor().long()
     longest = (lengths * ratio.high).ceil().long() + _SLACK

@@ -1,25 +1,44 @@
-"""The text encoder: a recurrent stack over the (reversed) source."""
+"""Encoders: whatever they read, they return one `Context`. Here is the one of text."""
 
 import torch
 from torch import nn
 
-from data.batching import Source
+from data.source import Source, TextSource
 from data.tokenizer import PAD_ID
 from nmt.config import ModelConfig
 from nmt.context import Context
 from nmt.recurrent import RecurrentStack
 
 
-class TextEncoder(nn.Module):
+class Encoder(nn.Module):
+    """What a sequence model needs to know of its encoder beside `forward(source) -> Context`.
+
+    vector: size of the context's vector, 0 if it gives none
+    pretrained: the part that comes with trained weights, None if there is none; it is frozen unless it is fine-tuned
+    embedding: the source's word vectors, None if it reads no words
+    """
+
+    def __init__(self, vector: int = 0) -> None:
+        super().__init__()
+        self.vector = vector
+        self.pretrained: nn.Module | None = None
+        self.embedding: nn.Embedding | None = None
+
+    def forward(self, source: Source) -> Context:
+        raise NotImplementedError
+
+
+class TextEncoder(Encoder):
     """Source words to the state after the last of them (Sutskever, Vinyals and Le 2014, section 2)."""
 
     def __init__(self, config: ModelConfig, vocabulary: int) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(vocabulary, config.embedding, padding_idx=PAD_ID)
+        self.embedding: nn.Embedding = nn.Embedding(vocabulary, config.embedding, padding_idx=PAD_ID)
         self.dropout = nn.Dropout(config.dropout)
         self.stack = RecurrentStack(config.embedding, config.hidden, config.layers, config.dropout, config.residual)
 
     def forward(self, source: Source) -> Context:
+        assert isinstance(source, TextSource)
         outputs, state = self.stack(self.dropout(self.embedding(source.ids)), lengths=source.lengths)
         steps = torch.arange(source.ids.shape[1], device=source.ids.device)
         mask = steps < source.lengths.to(source.ids.device, non_blocking=True)[:, None]

@@ -111,7 +111,9 @@ class System:
                 than half of the text's tokens, so that scores would say nothing about them.
         """
         models = [load_model(folder) for folder in folders]
-        ids = [models[0].source.encode(line) for line in lines]
+        tokenizer = models[0].source
+        assert tokenizer is not None  # load_model refuses what reads no text
+        ids = [tokenizer.encode(line) for line in lines]
         rate = sum(each.count(UNK_ID) for each in ids) / max(1, sum(map(len, ids)))
         if rate > _MOST_UNKNOWN:
             raise UserError(

@@ -7,12 +7,13 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from data.batching import Batch, Source
+from data.batching import Batch
+from data.source import Source
 from data.tokenizer import PAD_ID
 from nmt.config import ModelConfig
 from nmt.context import Context
 from nmt.decoder import Decoder, DecoderState
-from nmt.encoder import TextEncoder
+from nmt.encoder import Encoder, TextEncoder
 
 
 @dataclass(frozen=True)
@@ -30,28 +31,38 @@ class Loss:
 class SequenceModel(nn.Module):
     """Encoder and decoder; calling it gives the loss of a batch."""
 
-    def __init__(self, config: ModelConfig, source_vocabulary: int, target_vocabulary: int) -> None:
-        """Raises ValueError if `config` ties vocabularies of different sizes."""
+    def __init__(self, config: ModelConfig, encoder: Encoder, vocabulary: int) -> None:
+        """Weights of both are initialised as `config` says; what is pretrained must be loaded after that.
+
+        Args:
+            vocabulary: Entries of the target's.
+
+        Raises:
+            ValueError: `config` ties vocabularies of different sizes, or that of a source which has none.
+        """
         super().__init__()
-        if config.tied == "all" and source_vocabulary != target_vocabulary:
-            raise ValueError(
-                f"model.tied all needs one shared vocabulary, but the source has {source_vocabulary} entries and the "
-                f"target {target_vocabulary}: prepare with shared_vocabulary, or set model.tied target"
-            )
+        if config.tied == "all":
+            source = encoder.embedding.num_embeddings if encoder.embedding is not None else 0
+            if source != vocabulary:
+                raise ValueError(
+                    f"model.tied all needs one shared vocabulary, but the source has {source} entries and the "
+                    f"target {vocabulary}: prepare with shared_vocabulary, or set model.tied target"
+                )
         self.config = config
-        self.encoder = TextEncoder(config, source_vocabulary)
-        self.decoder = Decoder(config, target_vocabulary)
+        self.encoder = encoder
+        self.decoder = Decoder(config, vocabulary, encoder.vector)
         self.tie()
         self._initialise()
 
     def forward(self, batch: Batch, label_smoothing: float = 0.0) -> Loss:
         logits = self.decoder(self.encode(batch.source), batch.target, batch.positions)
-        return cross_entropy(logits, batch.labels, label_smoothing)
+        return cross_entropy(logits, batch.labels, label_smoothing, batch.weights)
 
     def tie(self) -> None:
         """Make weights shared as configured; leaving the meta device parts them."""
         self.decoder.tie()
         if self.config.tied == "all":
+            assert self.encoder.embedding is not None
             self.encoder.embedding.weight = self.decoder.embedding.weight
 
     def encode(self, source: Source) -> Context:
@@ -60,7 +71,7 @@ class SequenceModel(nn.Module):
 
     def start(self, source: Source) -> DecoderState:
         """The state that search begins with, one row a sentence."""
-        return self.decoder.start(self.encode(source), source.ids.shape[0])
+        return self.decoder.start(self.encode(source), len(source.lengths))
 
     def step(
         self, tokens: Int[Tensor, " rows"], state: DecoderState
@@ -84,12 +95,29 @@ class SequenceModel(nn.Module):
                     _, _, bias, _ = module.all_weights[0]
                     bias[module.hidden_size : 2 * module.hidden_size].fill_(1.0)
         for embedding in (self.encoder.embedding, self.decoder.embedding):
-            embedding.weight[PAD_ID].zero_()
+            if embedding is not None:
+                embedding.weight[PAD_ID].zero_()
 
 
-def cross_entropy(logits: Float[Tensor, "tokens vocabulary"], labels: Int[Tensor, " tokens"], smoothing: float) -> Loss:
-    """Cross-entropy summed over tokens, with uniform label smoothing (Szegedy et al. 2016, section 7)."""
+def text_model(config: ModelConfig, source_vocabulary: int, target_vocabulary: int) -> SequenceModel:
+    """The translator: a text encoder before the decoder."""
+    return SequenceModel(config, TextEncoder(config, source_vocabulary), target_vocabulary)
+
+
+def cross_entropy(
+    logits: Float[Tensor, "tokens vocabulary"],
+    labels: Int[Tensor, " tokens"],
+    smoothing: float,
+    weights: Float[Tensor, " tokens"] | None = None,
+) -> Loss:
+    """Cross-entropy summed over tokens, with uniform label smoothing (Szegedy et al. 2016, section 7).
+
+    With `weights` each token's loss counts so much, and nothing is smoothed (see nmt/reinforce.py).
+    """
     log_probs = torch.log_softmax(logits.float(), dim=-1)
+    if weights is not None:
+        each = F.nll_loss(log_probs, labels, reduction="none")
+        return Loss((each * weights).sum(), each.sum())
     nll = F.nll_loss(log_probs, labels, reduction="sum")
     if not smoothing:
         return Loss(nll, nll)

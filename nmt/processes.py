@@ -10,6 +10,7 @@ from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import parse_flag_from_env
 
+from data.errors import UserError
 from nmt.config import TrainingConfig
 
 
@@ -28,8 +29,17 @@ def bfloat16_computes(device: torch.device) -> bool:
 
 
 def make_accelerator(config: TrainingConfig) -> Accelerator:
-    """Accelerate's view of processes and devices, with the precision that `config` asks for."""
+    """Accelerate's view of processes and devices, with the precision that `config` asks for.
+
+    Raises:
+        UserError: the processor does not compute in the precision that is asked for.
+    """
     bfloat16 = config.precision == "bfloat16"
+    if bfloat16 and process_state().device.type == "cpu" and not bfloat16_computes(process_state().device):
+        raise UserError(
+            "training.precision is bfloat16, but this processor does not compute in it, and torch's LSTM refuses it "
+            "there: choose auto or float32"
+        )
     if config.precision == "auto":
         bfloat16 = bfloat16_computes(process_state().device)
     # accelerate keeps the precision of a process's first run; a second run in it may want another

@@ -10,20 +10,21 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from data.batching import Plan
+from data.batching import Batch, Plan
 from data.errors import UserError
 from data.files import atomic_directory, write_text
-from data.pool import Pool, Ragged
+from data.pool import Pool
 from data.prepare import PrepareConfig, prepare
 from data.readers import read_lines
 from data.report import render as render_report
 from data.scenes import write_parallel
+from data.source import Ragged
 from data.tokenizer import SPECIAL_IDS
 from nmt.config import FREE_TO_CHANGE, ModelConfig, TrainingConfig
 from nmt.evaluation import System, describe, evaluate, format_json
 from nmt.evaluation import render as render_evaluation
 from nmt.metrics import read_scored_text
-from nmt.model import SequenceModel
+from nmt.model import SequenceModel, text_model
 from nmt.optimization import make_optimizer
 from nmt.run_directory import RunDirectory
 from nmt.search import SearchOptions
@@ -71,7 +72,7 @@ def run_recipe(recipe: Recipe, out: Path, *, base: Path | None, resume: bool, co
     Raises:
         UserError: a stage failed, or `out` was made with other settings.
     """
-    _claim(recipe, out)
+    claim_run(asdict(recipe), out)
     prepared = out / "data"
     if recipe.scenes.train:
         base = out / "corpus"
@@ -111,10 +112,9 @@ def write_scenes(folder: Path, scenes: ScenesConfig) -> None:
         write_parallel(temporary, {"train": scenes.train, "valid": scenes.valid, "test": scenes.test}, seed=scenes.seed)
 
 
-def _claim(recipe: Recipe, out: Path) -> None:
-    """Note the recipe in the run directory; raises UserError if another one is noted there."""
+def claim_run(settings: dict[str, Any], out: Path) -> None:
+    """Note a recipe's settings in the run directory; raises UserError if others are noted there."""
     path = out / "recipe.yaml"
-    settings = asdict(recipe)
     if not path.exists():
         write_text(path, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
         return
@@ -199,22 +199,27 @@ def dry_run(recipe: Recipe, device: torch.device) -> DryRun:
 
     Needs no data. On the `meta` device nothing is computed and no loss is known.
     """
-    config = recipe.training
     with device:
-        model = SequenceModel(recipe.model, recipe.prepare.source.vocab_size, recipe.prepare.target.vocab_size)
+        model = text_model(recipe.model, recipe.prepare.source.vocab_size, recipe.prepare.target.vocab_size)
+    plans = [_random_plan(recipe, number) for number in range(2)]
+    batches = [plan.collate(reverse_source=recipe.model.reverse_source) for plan in plans]
+    return two_updates(model, recipe.training, batches, device)
+
+
+def two_updates(model: SequenceModel, config: TrainingConfig, batches: list[Batch], device: torch.device) -> DryRun:
+    """Train a model on some batches, one update each."""
     optimizer = make_optimizer(model, config)
     losses = []
-    for number in range(2):
-        plan = _random_plan(recipe, number)
-        batch = plan.collate(reverse_source=recipe.model.reverse_source).to(device)
-        loss = model(batch, config.label_smoothing)
-        (loss.smoothed / plan.target_tokens).backward()
+    for batch in batches:
+        tokens = len(batch.labels)
+        loss = model(batch.to(device), config.label_smoothing)
+        (loss.smoothed / tokens).backward()
         if config.clip_norm:
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
         optimizer.step()
         optimizer.zero_grad()
         if device.type != "meta":
-            losses.append(loss.nll.item() / plan.target_tokens)
+            losses.append(loss.nll.item() / tokens)
     counts = [sum(p.numel() for p in module.parameters()) for module in (model, model.decoder.output)]
     return DryRun(counts[0], counts[1], losses)
 

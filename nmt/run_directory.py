@@ -11,7 +11,7 @@ from typing import Any
 
 from data.errors import UserError
 from data.files import atomic_directory, remove_unfinished
-from nmt.checkpoint import TranslationModel, save_model, save_state
+from nmt.checkpoint import TrainedModel, save_model, save_state
 
 _EARLIER_STAGES = {"recipe.yaml", "corpus", "data"}  # what a recipe puts there before training
 
@@ -72,7 +72,7 @@ class RunDirectory:
         return max(self.updates(), default=0)
 
     def save(
-        self, update: int, trained: TranslationModel, metrics: dict[str, Any], state: dict[str, Any], best: list[int]
+        self, update: int, trained: TrainedModel, metrics: dict[str, Any], state: dict[str, Any], best: list[int]
     ) -> None:
         """Write a checkpoint, then delete what neither resuming nor `best` needs any more.
 

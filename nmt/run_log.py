@@ -199,8 +199,12 @@ def draw_curves(folder: Path) -> None:
     left.plot([r["update"] for r in valid], [r["perplexity"] for r in valid], label="validation", marker=".")
     left.set(yscale="log", xlabel="updates", title="perplexity")
     left.legend()
-    middle.plot([r["update"] for r in valid], [r["bleu"] for r in valid], marker=".", color="C2")
-    middle.set(xlabel="updates", title="BLEU on validation", ylim=(0, None))
+    scores = [name for name in (valid[-1] if valid else {}) if name not in ("kind", "update", "perplexity")]
+    for name in scores:
+        middle.plot([r["update"] for r in valid], [r[name] for r in valid], marker=".", label=name)
+    middle.set(xlabel="updates", title="validation, of decoded text", ylim=(0, None))
+    if scores:
+        middle.legend()
     right.plot([r["update"] for r in train], [r["learning_rate"] for r in train], color="C3")
     right.set(xlabel="updates", title="learning rate", ylim=(0, None))
     for axes in (left, middle, right):

@@ -13,13 +13,13 @@ from data.corpus import PreparedCorpus, StreamedCorpus, training_corpus
 from data.errors import UserError
 from data.length_ratio import LengthRatio
 from data.tokenizer import Tokenizer
-from nmt.checkpoint import TranslationModel
+from nmt.checkpoint import TrainedModel
 from nmt.config import ModelConfig, TrainingConfig
-from nmt.model import SequenceModel
+from nmt.model import text_model
 from nmt.processes import make_accelerator
 from nmt.run_directory import RunDirectory
 from nmt.trainer import Trainer, TrainingData, TrainingResult
-from nmt.validation import ValidationText
+from nmt.validation import TranslationValidator, ValidationText
 
 
 def train_translation(
@@ -61,10 +61,10 @@ def train_translation(
             )
     torch.manual_seed(training.seed)
     try:
-        network = SequenceModel(model, len(tokenizers[0]), len(tokenizers[1]))
+        network = text_model(model, len(tokenizers[0]), len(tokenizers[1]))
     except ValueError as error:
         raise UserError(str(error)) from error
-    trained = TranslationModel(
+    trained = TrainedModel(
         network,
         *tokenizers,
         length_ratio=LengthRatio(**report["length_ratio"]),
@@ -75,9 +75,11 @@ def train_translation(
             "fingerprints": {name: split["fingerprints"] for name, split in report["splits"].items()},
         },
     )
-    data = TrainingData(
-        train, PreparedCorpus(prepared / "valid"), ValidationText.read(prepared, training.valid_sentences)
+    text = ValidationText.read(prepared, training.valid_sentences)
+    validator = TranslationValidator(
+        trained, PreparedCorpus(prepared / "valid"), text, training.valid_beam, training.batch_tokens
     )
+    data = TrainingData(train, validator)
     trainer = Trainer(trained, data, training, RunDirectory(run), accelerator, console or Console())
     return trainer.train(resume=resume)
 

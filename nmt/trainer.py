@@ -10,6 +10,7 @@ import json
 import math
 import shutil
 import time
+from collections.abc import Callable, Sized
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,28 +20,33 @@ from accelerate.utils import broadcast_object_list, send_to_device
 from rich.console import Console
 from torch import Tensor
 
-from data.batching import Plan, plan_batches
-from data.corpus import PreparedCorpus, StreamedCorpus
+from data.batching import Batch, Plan, plan_batches
+from data.corpus import StreamedCorpus
 from data.errors import UserError
-from nmt.checkpoint import Position, TranslationModel, load_checkpoint, load_weights, versions
+from data.pool import Corpus
+from nmt.checkpoint import Position, TrainedModel, load_checkpoint, load_weights, versions
 from nmt.config import TrainingConfig, changed_settings
 from nmt.model import Loss, SequenceModel
 from nmt.optimization import learning_rate, make_optimizer
 from nmt.processes import StopSignal, agree
 from nmt.run_directory import RunDirectory
 from nmt.run_log import RunLog, SilentLog, Throughput, draw_curves, duration
-from nmt.validation import Validation, ValidationText, validate
+from nmt.validation import Validation, Validator
 
 _REPORT_EVERY = 20  # updates between reports, which are the only time a loss is read back from the device
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What is trained and validated on."""
+    """What is trained on, and what scores the model.
 
-    train: PreparedCorpus | StreamedCorpus
-    valid: PreparedCorpus
-    text: ValidationText
+    rewrite, if there is one, changes a batch before the model sees it (self-critical training puts the model's own
+    samples there); it is given the batch, its plan, and a seed of this update.
+    """
+
+    train: Corpus
+    validator: Validator
+    rewrite: Callable[[Batch, Plan, int], Batch] | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ class _Unread:
 class Trainer:
     def __init__(
         self,
-        trained: TranslationModel,
+        trained: TrainedModel,
         data: TrainingData,
         config: TrainingConfig,
         run: RunDirectory,
@@ -189,9 +195,10 @@ class Trainer:
         self.model.train()
         rate = learning_rate(config, position.update, self._epochs_done(), self._share(), position.halvings)
         for parameters in self.optimizer.param_groups:
-            parameters["lr"] = rate
+            parameters["lr"] = rate * parameters["scale"]
         processes, rank = accelerator.num_processes, accelerator.process_index
-        torch.manual_seed(_mix(config.seed, position.update, rank))
+        seed = _mix(config.seed, position.update, rank)
+        torch.manual_seed(seed)
         tokens = sum(plan.target_tokens for plan in group)
         mine = group[rank::processes]
         smoothed = torch.zeros((), device=accelerator.device)
@@ -199,6 +206,8 @@ class Trainer:
         # at the end of an epoch there may be fewer batches than processes: the others repeat one without weight
         for i, plan in enumerate(mine or group[:1]):
             batch = plan.collate(reverse_source=self.raw.config.reverse_source).to(accelerator.device)
+            if self.data.rewrite:
+                batch = self.data.rewrite(batch, plan, seed)
             last = i + 1 >= len(mine)
             with contextlib.nullcontext() if last else accelerator.no_sync(self.model):
                 loss: Loss = self.model(batch, config.label_smoothing)
@@ -221,7 +230,7 @@ class Trainer:
         position.pairs += sum(len(plan.rows) for plan in group)
 
     def _epochs_done(self) -> float:
-        total = len(self.data.train) if isinstance(self.data.train, PreparedCorpus) else 0
+        total = len(self.data.train) if isinstance(self.data.train, Sized) else 0  # a stream's is not known
         return self.position.epoch + (self.position.pairs / total if total else 0.0)
 
     def _share(self) -> float:
@@ -272,30 +281,24 @@ class Trainer:
         self._report()
         config, position = self.config, self.position
         try:
-            found = validate(
-                self.trained,
-                self.data.valid,
-                self.data.text,
-                beam=config.valid_beam,
-                batch_tokens=config.batch_tokens,
-                lowercase=self.trained.target.lowercase,
-            )
+            found = self.data.validator()
         except ValueError as error:  # search found NaN
             raise self._broken(f"validation at update {position.update:,} failed, {error}", self._last) from error
         # every process has decoded, but on other hardware others may find other scores
         found = broadcast_object_list([found])[0]
         self._validation = found
         self._throughput.restart()
-        score = found.bleu if config.metric == "bleu" else -found.perplexity
+        score = found.value(config.metric)
         better = not position.best or score > position.best[0][0]
         position.without_gain = 0 if better else position.without_gain + 1
         position.halvings += 0 if better or config.schedule != "plateau" else 1
         position.best = sorted([*position.best, (score, position.update)], reverse=True)[: config.keep_best]
         position.validated = position.update
-        self._logged.record("valid", {"update": position.update, **asdict(found)})
+        self._logged.record("valid", {"update": position.update, **found.record()})
         self._logged.say(
             f"update {position.update:,} (epoch {self._epochs_done():.1f}, {duration(position.seconds)}): "
-            f"validation perplexity {found.perplexity:.2f}, BLEU {found.bleu:.2f}{' *' if better else ''}"
+            f"validation {', '.join(f'{name} {value:.4g}' for name, value in found.record().items())}"
+            f"{' *' if better else ''}"
         )
 
     def _save(self) -> None:
@@ -309,7 +312,7 @@ class Trainer:
             }
             metrics = {"update": self.position.update, "versions": versions(), "seed": self.config.seed}
             if self._validation and self.position.validated == self.position.update:
-                metrics["validation"] = asdict(self._validation)
+                metrics["validation"] = self._validation.record()
             best = [update for _, update in self.position.best]
             self.run.save(self.position.update, self.trained, metrics, state, best)
         self.accelerator.wait_for_everyone()
@@ -331,12 +334,14 @@ class Trainer:
             shutil.rmtree(self.run.model)
 
     def _introduce(self) -> None:
-        parameters = sum(p.numel() for p in self.raw.parameters())
+        parameters = sum(p.numel() for p in self.raw.parameters() if p.requires_grad)
+        frozen = sum(p.numel() for p in self.raw.parameters() if not p.requires_grad)
         softmax = sum(p.numel() for p in self.raw.decoder.output.parameters())
         device, processes = self.accelerator.device, self.accelerator.num_processes
         where = f"{processes} process(es) on {device}, {torch.get_num_threads()} thread(s) each"
         precision = "bfloat16 autocast" if self.accelerator.mixed_precision == "bf16" else "float32"
         size = f"{parameters / 1e6:.2f} M parameters, {softmax / parameters:.0%} of them in the softmax"
+        size += f", and {frozen / 1e6:.2f} M frozen" if frozen else ""
         self._logged.say(f"{size}; {where}; {precision}")
         if self.position.update:
             self._logged.say(f"resumed at update {self.position.update:,}, epoch {self._epochs_done():.1f}")
@@ -350,4 +355,4 @@ def _mix(seed: int, update: int, rank: int) -> int:
 def _validation_of(model: Path) -> Validation | None:
     """The scores in a model directory, if it was saved right after a validation."""
     scores = json.loads((model / "metrics.json").read_text(encoding="utf-8")).get("validation")
-    return Validation(**scores) if scores else None
+    return Validation.of_record(scores) if scores else None

@@ -21,8 +21,9 @@ import torch
 
 from data.errors import UserError
 from data.length_ratio import LengthRatio
+from data.source import Ragged
 from data.tokenizer import UNK_ID, Tokenizer
-from nmt.checkpoint import TranslationModel, load_model
+from nmt.checkpoint import TrainedModel, load_model
 from nmt.decoding import decode
 from nmt.search import Hypothesis, SearchOptions
 
@@ -75,7 +76,7 @@ class Translation:
 class Translator:
     """A model, or an ensemble of several that share their vocabularies, with its tokenizers."""
 
-    def __init__(self, models: Sequence[TranslationModel], names: Sequence[str] = ()) -> None:
+    def __init__(self, models: Sequence[TrainedModel], names: Sequence[str] = ()) -> None:
         """Puts the models into evaluation mode.
 
         Args:
@@ -86,6 +87,7 @@ class Translator:
             UserError: The models do not fit together.
         """
         first = models[0]
+        assert first.source is not None
         names = names or [f"model {i}" for i in range(1, len(models) + 1)]
         for model, name in zip(models, names, strict=True):
             _check_pair(first, model, names[0], name)
@@ -143,7 +145,7 @@ class Translator:
         forced = [encoded[prefix] for prefix in prefixes or [""] * len(texts)]
         found = decode(
             self._models,
-            [pieces[i][part] for i, part in places],
+            Ragged.of([pieces[i][part] for i, part in places]),
             options,
             self._ratio,
             batch_tokens=batch_tokens,
@@ -215,7 +217,7 @@ def _encodable(text: str) -> str:
     return text
 
 
-def _check_pair(first: TranslationModel, other: TranslationModel, name: str, other_name: str) -> None:
+def _check_pair(first: TrainedModel, other: TrainedModel, name: str, other_name: str) -> None:
     """Raises UserError if two models cannot write one translation together."""
     differences: Iterable[tuple[bool, str]] = (
         (first.source != other.source, "their source vocabularies differ"),

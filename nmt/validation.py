@@ -1,19 +1,51 @@
-"""How good a model is on the validation text: perplexity, and BLEU of what it really decodes."""
+"""How good a model is on the validation part: perplexity, and scores of what it really decodes."""
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import sacrebleu
 import torch
 
-from data.batching import plan_in_order
+from data.batching import Plan, plan_in_order
 from data.corpus import PreparedCorpus
 from data.errors import UserError
 from data.readers import read_lines
-from nmt.checkpoint import TranslationModel
+from nmt.checkpoint import TrainedModel
+from nmt.model import SequenceModel
 from nmt.search import SearchOptions
 from nmt.translator import Translator
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Perplexity over all validation tokens, and scores by name, of which a better one is always larger."""
+
+    perplexity: float
+    scores: dict[str, float]
+
+    def value(self, metric: str) -> float:
+        """What to compare validations by; raises UserError where this task has no such metric."""
+        if metric == "perplexity":
+            return -self.perplexity
+        if metric not in self.scores:
+            names = ", ".join(["perplexity", *self.scores])
+            raise UserError(f"training.metric is {metric}, but this task has only {names}: choose one of them")
+        return self.scores[metric]
+
+    def record(self) -> dict[str, float]:
+        """All figures side by side, for logs."""
+        return {"perplexity": self.perplexity, **self.scores}
+
+    @classmethod
+    def of_record(cls, record: dict[str, float]) -> "Validation":
+        return cls(record["perplexity"], {name: value for name, value in record.items() if name != "perplexity"})
+
+
+# Scores the model as it stands; called by every process.
+Validator: TypeAlias = Callable[[], Validation]
 
 
 def reference_files(prepared: Path, split: str) -> list[Path]:
@@ -22,6 +54,20 @@ def reference_files(prepared: Path, split: str) -> list[Path]:
     if not found:
         raise UserError(f"{prepared}: no {split}.reference here: prepare it again")
     return found
+
+
+@torch.no_grad()
+def perplexity(model: SequenceModel, plans: Iterable[Plan]) -> float:
+    """Perplexity a target token over all batches; leaves the model in evaluation mode."""
+    model.eval()
+    device = next(model.parameters()).device
+    nll = torch.zeros((), dtype=torch.float64, device=device)
+    tokens = 0
+    for plan in plans:
+        batch = plan.collate(reverse_source=model.config.reverse_source).to(device)
+        nll += model(batch).nll
+        tokens += plan.target_tokens
+    return math.exp(min(nll.item() / tokens, 100.0))
 
 
 @dataclass(frozen=True)
@@ -40,34 +86,19 @@ class ValidationText:
 
 
 @dataclass(frozen=True)
-class Validation:
-    """Perplexity over all validation tokens; BLEU as sacrebleu gives it, lower-cased for a lower-casing model."""
+class TranslationValidator:
+    """Scores a translator: `bleu` as sacrebleu gives it, lower-cased for a lower-casing model."""
 
-    perplexity: float
-    bleu: float
+    trained: TrainedModel
+    corpus: PreparedCorpus
+    text: ValidationText
+    beam: int
+    batch_tokens: int
 
-
-def validate(
-    trained: TranslationModel,
-    corpus: PreparedCorpus,
-    text: ValidationText,
-    *,
-    beam: int,
-    batch_tokens: int,
-    lowercase: bool,
-) -> Validation:
-    """Score a model on the validation pairs; leaves it in evaluation mode."""
-    model = trained.model
-    model.eval()
-    device = next(model.parameters()).device
-    nll = torch.zeros((), dtype=torch.float64, device=device)
-    tokens = 0
-    with torch.no_grad():
-        for plan in plan_in_order(corpus.in_order(), batch_tokens=batch_tokens):
-            batch = plan.collate(reverse_source=model.config.reverse_source).to(device)
-            nll += model(batch).nll
-            tokens += plan.target_tokens
-    options = SearchOptions(beam=beam)
-    hypotheses = [one.text for one in Translator([trained]).translate(text.sources, options)]
-    bleu = sacrebleu.corpus_bleu(hypotheses, text.references, lowercase=lowercase)
-    return Validation(math.exp(min(nll.item() / tokens, 100.0)), float(bleu.score))
+    def __call__(self) -> Validation:
+        found = perplexity(self.trained.model, plan_in_order(self.corpus.in_order(), batch_tokens=self.batch_tokens))
+        options = SearchOptions(beam=self.beam)
+        hypotheses = [one.text for one in Translator([self.trained]).translate(self.text.sources, options)]
+        lowercase = self.trained.target.lowercase
+        bleu = sacrebleu.corpus_bleu(hypotheses, self.text.references, lowercase=lowercase)
+        return Validation(found, {"bleu": float(bleu.score)})

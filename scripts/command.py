@@ -1,15 +1,21 @@
 """What every command shares: options from typed dataclasses, short error messages, exit codes."""
 
+import argparse
 import difflib
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import jsonargparse
 
 from data.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from nmt.trainer import TrainingResult
 
 # Before torch is imported: its threads then sleep instead of spinning while they wait for each other. Beside another
 # busy process, spinning made training of the demo model 50 times slower; on an idle machine sleeping cost between
@@ -46,6 +52,28 @@ class Parser(jsonargparse.ArgumentParser):
             return self.instantiate(parsed)
         except ValueError as error:
             return self.error(str(error))
+
+
+class Help(jsonargparse.DefaultHelpFormatter):
+    """Keeps the description's paragraphs, and names a default only where there is one to name."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        paragraphs = text.strip().split("\n\n")
+        return "\n\n".join(super(Help, self)._fill_text(paragraph, width, indent) for paragraph in paragraphs)
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        named = action.default not in (None, "", False, argparse.SUPPRESS)
+        return f"{action.help} (default: {action.default})" if named else action.help or ""
+
+
+def say_trained(result: "TrainingResult", console: "Console") -> int:
+    """Tell how a training ended; returns the exit code."""
+    if result.model is None:
+        text, code = f"Training {result.reason}: go on with --resume", 130
+    else:
+        text, code = f"Training {result.reason}. The best model is in {result.model}", 0
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    return code
 
 
 def run(name: str, main: Callable[[], int | None]) -> NoReturn:

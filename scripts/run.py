@@ -1,21 +1,26 @@
 """Run all stages of a recipe, skipping those already done."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import yaml
 
 from scripts.command import Parser, run
 
 if TYPE_CHECKING:
-    from nmt.recipe import Recipe
+    import torch
+
+    from captioning.recipe import CaptionRecipe
+    from nmt.recipe import DryRun, Recipe
 
 RECIPES = Path(__file__).parent / "recipes"
 
 
 @dataclass(frozen=True)
 class Options:
-    recipe: "Recipe"
+    recipe: "Recipe | CaptionRecipe"
     out: Path
     data: Path | None
     resume: bool
@@ -28,20 +33,14 @@ def read_recipe(arguments: list[str]) -> Options:
     names = ", ".join(sorted(path.stem for path in RECIPES.glob("*.yaml")))
     example = "run.py RECIPE --out RUN [--data DIR] [--resume]"
     description = f"Prepare, train and evaluate as a recipe says. RECIPE is a YAML file, or one of: {names}."
-    defaults = []
+    file = None
     if arguments and not arguments[0].startswith("-"):
-        found = next((p for p in (RECIPES / f"{arguments[0]}.yaml", Path(arguments[0])) if p.is_file()), None)
-        if found is None:
+        file = next((p for p in (RECIPES / f"{arguments[0]}.yaml", Path(arguments[0])) if p.is_file()), None)
+        if file is None:
             Parser("run.py", description, example).error(f"no recipe {arguments[0]!r}: give a YAML file, or {names}")
-        defaults = [str(found)]
-
-    from data.prepare import PrepareConfig
-    from nmt.config import ModelConfig, TrainingConfig
-    from nmt.recipe import Recipe, ScenesConfig
-    from nmt.search import SearchOptions
-
-    parser = Parser("run.py", description, example, defaults=defaults)
+    parser = Parser("run.py", description, example, defaults=[str(file)] if file else [])
     parser.add_argument("recipe", help="A YAML file or the name of a recipe.")
+    parser.add_argument("--task", default="translation", help="translation or captioning; a recipe says which it is.")
     parser.add_argument("--out", type=Path | None, help="Run directory (default: runs/RECIPE).")
     parser.add_argument("--data", type=Path | None, help="Folder that holds the corpus files.")
     parser.add_argument("--resume", action="store_true", help="Go on with a training that was interrupted.")
@@ -49,14 +48,17 @@ def read_recipe(arguments: list[str]) -> Options:
     parser.add_argument(
         "--dry_run", action="store_true", help="Only build the model, count weights, train on two random batches."
     )
-    parser.add_class_arguments(ScenesConfig, "scenes")
-    parser.add_class_arguments(PrepareConfig, "prepare")
-    parser.add_class_arguments(ModelConfig, "model")
-    parser.add_class_arguments(TrainingConfig, "training")
-    parser.add_class_arguments(SearchOptions, "search")
+    task = _task(file)
+    kind = _recipe_class(task)
+    if kind is None:
+        parser.error(f"task is {task!r}: it must be translation or captioning")
+    for section in fields(kind):
+        parser.add_class_arguments(section.default_factory, section.name)
     read = parser.read(arguments)
+    if read.task != task:
+        parser.error(f"--task {read.task}: the recipe is one of {task}: choose another recipe")
     return Options(
-        recipe=Recipe(read.scenes, read.prepare, read.model, read.training, read.search),
+        recipe=kind(**{section.name: read[section.name] for section in fields(kind)}),
         out=read.out or Path("runs") / Path(read.recipe).stem,
         data=read.data,
         resume=read.resume,
@@ -65,19 +67,49 @@ def read_recipe(arguments: list[str]) -> Options:
     )
 
 
+def _task(file: Path | None) -> str:
+    """What a recipe is for, which decides what sections it may have."""
+    try:
+        read = yaml.safe_load(file.read_text(encoding="utf-8")) if file else None
+    except (OSError, ValueError, yaml.YAMLError):
+        return "translation"  # the parser says what is wrong with the file
+    return str(read.get("task", "translation")) if isinstance(read, dict) else "translation"
+
+
+def _recipe_class(task: str) -> "type[Recipe] | type[CaptionRecipe] | None":
+    if task == "captioning":
+        from captioning.recipe import CaptionRecipe
+
+        return CaptionRecipe
+    from nmt.recipe import Recipe
+
+    return Recipe if task == "translation" else None
+
+
+def try_out(recipe: "Recipe | CaptionRecipe", device: "torch.device") -> "DryRun":
+    """Build a recipe's model and train it on two random batches."""
+    from nmt.recipe import Recipe, dry_run
+
+    if isinstance(recipe, Recipe):
+        return dry_run(recipe, device)
+    from captioning.recipe import dry_run_captions
+
+    return dry_run_captions(recipe, device)
+
+
 def main() -> None:
     options = read_recipe(sys.argv[1:])
 
     import torch
     from rich.console import Console
 
-    from nmt.recipe import dry_run, run_recipe
+    from nmt.recipe import Recipe, run_recipe
 
     if options.threads:
         torch.set_num_threads(options.threads)
     console = Console()
     if options.dry_run:
-        made = dry_run(options.recipe, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        made = try_out(options.recipe, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         losses = ", ".join(f"{loss:.3f}" for loss in made.losses)
         console.print(
             f"{made.parameters / 1e6:.1f} M parameters, {made.softmax / 1e6:.1f} M of them in the softmax; "
@@ -85,8 +117,12 @@ def main() -> None:
             highlight=False,
             soft_wrap=True,
         )
-        return
-    run_recipe(options.recipe, options.out, base=options.data, resume=options.resume, console=console)
+    elif isinstance(options.recipe, Recipe):
+        run_recipe(options.recipe, options.out, base=options.data, resume=options.resume, console=console)
+    else:
+        from captioning.recipe import run_caption_recipe
+
+        run_caption_recipe(options.recipe, options.out, base=options.data, resume=options.resume, console=console)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from scripts.command import Parser, run
+from scripts.command import Parser, run, say_trained
 
 
 def train() -> int:
@@ -32,12 +32,7 @@ def train() -> int:
     result = train_translation(
         options.data, options.out, options.model, options.training, resume=options.resume, console=console
     )
-    if result.model is None:
-        text, code = f"Training {result.reason}: go on with --resume", 130
-    else:
-        text, code = f"Training {result.reason}. The best model is in {result.model}", 0
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
-    return code
+    return say_trained(result, console)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,16 @@
 """Translate text line by line: translate --model RUN/model [FILE] (also: python -m scripts.translate)."""
 
-import argparse
 import contextlib
-import os
-import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn
 
-from jsonargparse import DefaultHelpFormatter
 from jsonargparse.typing import PositiveInt
 
 from data.errors import UserError
-from scripts.command import Parser, run
+from scripts.command import Help, Parser, run
+from scripts.output import open_output
+from scripts.search_options import add_sampling, add_search, check_sampling, search_options
 
 # what needs torch is imported when it is used: --help and a wrong option answer at once
 
@@ -28,25 +25,13 @@ input line (from 1), rank (from 1), score, log-probability, translation. Every i
 _EXAMPLE = "translate --model RUN/model [FILE] [options]"
 
 
-class _Help(DefaultHelpFormatter):
-    """Keeps the description's paragraphs, and names a default only where there is one to name."""
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        paragraphs = text.strip().split("\n\n")
-        return "\n\n".join(super(_Help, self)._fill_text(paragraph, width, indent) for paragraph in paragraphs)
-
-    def _get_help_string(self, action: argparse.Action) -> str:
-        named = action.default not in (None, "", False, argparse.SUPPRESS)
-        return f"{action.help} (default: {action.default})" if named else action.help or ""
-
-
 def main() -> NoReturn:
     run("translate", _translate)
 
 
 def _parser() -> Parser:
     parser = Parser("translate", _DESCRIPTION, _EXAMPLE)
-    parser.usage, parser.formatter_class = _EXAMPLE, _Help
+    parser.usage, parser.formatter_class = _EXAMPLE, Help
     add = parser.add_argument
     add("file", nargs="?", metavar="FILE", help="text in UTF-8; by default, or as -, standard input")
     add("--model", action="append", required=True, metavar="DIR",
@@ -56,21 +41,12 @@ def _parser() -> Parser:
     add("--batch-tokens", type=PositiveInt, default=4096, metavar="N",
         help="most cells of a batch (sentences x beam x longest source); more takes more memory")  # fmt: skip
 
-    add = parser.add_argument_group("Search").add_argument
-    add("--beam", type=int, metavar="N", default=5, help="partial translations kept at each step; 1 is fastest")
-    add("--n-best", type=int, metavar="N", default=1, help="translations per line, at most the beam; or samples")
+    add = add_search(parser, "translation", "line")
     add("--scores", action="store_true", help="write the score and a tab before each translation")
-    add("--length-penalty", type=float, metavar="X", default=1.0,
-        help="score = log-probability / length to this power; 0 prefers short translations")  # fmt: skip
     add("--prefix", default="", metavar="TEXT", help="begin every translation with this")
     add("--allow-unknown", action="store_true", help="let <unk> be written")
 
-    add = parser.add_argument_group("Sampling").add_argument
-    add("--sample", action="store_true", help="draw translations at random instead of searching for the best")
-    add("--temperature", type=float, metavar="X", default=1.0, help="below 1 draws likelier words, above 1 rarer ones")
-    add("--top-k", type=int, metavar="N", default=0, help="draw from the k likeliest words only; 0 is all")
-    add("--top-p", type=float, metavar="X", default=1.0, help="draw from the likeliest words of this total probability")
-    add("--seed", type=int, metavar="N", default=1, help="the same seed draws the same translations")
+    add_sampling(parser, "translation")
 
     add = parser.add_argument_group("JSON lines").add_argument
     add("--jsonl", action="store_true", help="read a JSON object a line and add its translation as a field")
@@ -91,14 +67,14 @@ def _translate() -> None:
     from nmt.streaming import Notes, read_pools
     from nmt.translator import Translator
 
-    options = _search_options(parser, args)
+    options = search_options(parser, args)
     if args.threads:
         torch.set_num_threads(args.threads)
     with contextlib.ExitStack() as stack:
         descriptor, name = _open_input(args.file, stack)
         job = Job(Translator.load(args.model), options, args.scores, args.prefix, args.batch_tokens)
         job.translator.encode_prefix(args.prefix)  # refused even where no line comes
-        write = _open_output(args.output, descriptor, stack)
+        write = open_output(args.output, descriptor, stack)
         notes = Notes(lambda message: print(f"translate: {message}", file=sys.stderr, flush=True))
         pools = read_pools(descriptor, name)
         if args.jsonl:
@@ -118,21 +94,7 @@ def _check(parser: Parser, args: Any) -> None:
             parser.error(f"--{option.replace('_', '-')} needs --jsonl")
     if args.prefix and args.prefix_field:
         parser.error("--prefix and --prefix-field exclude each other")
-    for option, what in (("beam", "without"), ("seed", "with")):
-        if args.sample is (what == "without") and args[option] != parser.get_default(option):
-            parser.error(f"--{option} works only {what} --sample")
-
-
-def _search_options(parser: Parser, args: Any) -> Any:
-    from dataclasses import fields
-
-    from nmt.search import SearchOptions
-
-    try:
-        return SearchOptions(**{field.name: args[field.name] for field in fields(SearchOptions)})
-    except ValueError as error:
-        message = str(error).replace("--search.sample true", "--sample")
-        parser.error(re.sub(r"--search\.(\w+)", lambda match: "--" + match[1].replace("_", "-"), message))
+    check_sampling(parser, args)
 
 
 def _open_input(file: str | None, stack: contextlib.ExitStack) -> tuple[int, str]:
@@ -146,32 +108,6 @@ def _open_input(file: str | None, stack: contextlib.ExitStack) -> tuple[int, str
         return stack.enter_context(Path(file).open("rb", buffering=0)).fileno(), file
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror or error})") from error
-
-
-def _open_output(file: str | None, source: int, stack: contextlib.ExitStack) -> Callable[[str], None]:
-    """What writes text, and has it written when it returns."""
-    place = file or "standard output"
-    try:
-        if file and Path(file).exists() and os.path.samestat(Path(file).stat(), os.fstat(source)):
-            raise UserError(f"{file}: is the input, too: write to another file")
-        stream: BinaryIO = sys.stdout.buffer
-        if file:
-            stream = stack.enter_context(Path(file).open("wb", buffering=0))  # noqa: SIM115
-    except OSError as error:
-        raise UserError(f"{file}: cannot be written ({error.strerror or error})") from error
-
-    def write(text: str) -> None:
-        try:
-            left = memoryview(text.encode())
-            while left:
-                left = left[stream.write(left) :]
-            stream.flush()
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise UserError(f"{place}: cannot be written ({error.strerror or error})") from error
-
-    return write
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ torch.set_num_threads(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # before any test imports these packages
-jaxtyping.install_import_hook(["data", "nmt"], "beartype.beartype")
+jaxtyping.install_import_hook(["data", "nmt", "captioning"], "beartype.beartype")
 
 hypothesis.settings.register_profile("verso", deadline=None)
 hypothesis.settings.load_profile("verso")

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from data.batching import Batch, Plan, collate_source
-from data.pool import Pool, Ragged
+from data.batching import Batch, Plan
+from data.pool import Pool
 from data.prepare import PrepareConfig, prepare
 from data.readers import ParallelText
 from data.scenes import write_parallel
+from data.source import Ragged
 from data.tokenizer import TokenizerConfig
 from nmt.config import ModelConfig, TrainingConfig
 from nmt.train_translation import train_translation
@@ -85,6 +86,10 @@ def random_plan(seed: int, lengths: list[tuple[int, int]]) -> Plan:
     sides = [Ragged.of([random.integers(4, WORDS, n).tolist() for n in side]) for side in zip(*lengths, strict=True)]
     rows = np.arange(len(lengths))
     return Plan(Pool(sides[0], sides[1], rows), rows)
+
+
+def collate_source(sentences: list[list[int]], *, reverse_source: bool):
+    return Ragged.of(sentences).collate(np.arange(len(sentences)), reverse=reverse_source)
 
 
 def random_source(seed: int, lengths: list[int]):

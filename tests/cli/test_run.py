@@ -10,8 +10,8 @@ import pytest
 import torch
 import yaml
 
-from nmt.recipe import DryRun, Recipe, ScenesConfig, dry_run
-from scripts.run import RECIPES, read_recipe
+from nmt.recipe import DryRun, Recipe, ScenesConfig
+from scripts.run import RECIPES, read_recipe, try_out
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "run.py"
 NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
@@ -29,19 +29,27 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_recipe_builds_and_takes_two_batches_without_values(name: str) -> None:
-    made = dry_run(read_recipe([name]).recipe, torch.device("meta"))
+    made = try_out(read_recipe([name]).recipe, torch.device("meta"))
     assert made.parameters > made.softmax > 0
 
 
 def test_the_paper_recipe_has_the_papers_size() -> None:
     # section 3.4: 384 M parameters; 80,000 output words of 1,000 weights (and here a bias) each
-    made = dry_run(read_recipe(["sutskever2014_wmt14_en_fr"]).recipe, torch.device("meta"))
+    made = try_out(read_recipe(["sutskever2014_wmt14_en_fr"]).recipe, torch.device("meta"))
     assert made.parameters == pytest.approx(384e6, rel=0.01)
     assert made.softmax == 80_000 * 1_001
 
 
+def test_the_caption_paper_recipe_has_the_papers_size() -> None:
+    """Show and Tell, section 4.3.1: embeddings and LSTM of 512."""
+    recipe = read_recipe(["show_and_tell_2015_coco"]).recipe
+    assert (recipe.model.hidden, recipe.model.embedding, recipe.prepare.text.min_count) == (512, 512, 5)
+    made = try_out(recipe, torch.device("meta"))
+    assert made.softmax == 9_000 * 513
+
+
 def test_a_dry_run_computes_a_loss_near_that_of_guessing() -> None:
-    made: DryRun = dry_run(read_recipe(["demo", "--model.hidden=8"]).recipe, torch.device("cpu"))
+    made: DryRun = try_out(read_recipe(["demo", "--model.hidden=8"]).recipe, torch.device("cpu"))
     assert len(made.losses) == 2
     assert made.losses[0] == pytest.approx(torch.tensor(30_000.0).log().item(), abs=0.5)
 

@@ -13,9 +13,9 @@ import torch
 
 from data.length_ratio import LengthRatio
 from data.tokenizer import UNK_ID, Tokenizer, TokenizerConfig
-from nmt.checkpoint import TranslationModel, save_model
+from nmt.checkpoint import TrainedModel, save_model
 from nmt.config import ModelConfig
-from nmt.model import SequenceModel
+from nmt.model import SequenceModel, text_model
 from nmt.search import SearchOptions
 from nmt.translator import Translator
 from scripts.translate import main
@@ -31,12 +31,12 @@ def save_tiny(folder, seed: int, words=WORDS) -> str:
     folder.mkdir()
     tokenizer = Tokenizer.train(Counter(dict.fromkeys(words, 9)), TokenizerConfig())
     torch.manual_seed(seed)
-    model = SequenceModel(ModelConfig(hidden=16, embedding=16), len(tokenizer), len(tokenizer))
+    model = text_model(ModelConfig(hidden=16, embedding=16), len(tokenizer), len(tokenizer))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(4)  # distributions with clear winners
         model.decoder.output.bias[UNK_ID] += 30
-    save_model(folder, TranslationModel(model, tokenizer, tokenizer, LengthRatio(0.5, 1.0, 2.0), 12, {}), {})
+    save_model(folder, TrainedModel(model, tokenizer, tokenizer, LengthRatio(0.5, 1.0, 2.0), 12, {}), {})
     return str(folder)
 
 

@@ -8,14 +8,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny import collate_source
 
 from data import corpus as corpus_module
-from data.batching import Batch, Plan, collate_source, plan_batches, plan_in_order
+from data.batching import Batch, Plan, plan_batches, plan_in_order
 from data.corpus import PreparedCorpus, StreamedCorpus
 from data.errors import UserError
-from data.pool import Pool, Ragged, random_for
+from data.pool import Pool, random_for
 from data.prepare import PrepareConfig, prepare
 from data.readers import ParallelText
+from data.source import Ragged
 from data.tokenizer import BOS_ID, EOS_ID, PAD_ID, Tokenizer, TokenizerConfig
 
 SIDE = st.lists(st.integers(4, 99), min_size=1, max_size=12)

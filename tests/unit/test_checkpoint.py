@@ -12,9 +12,9 @@ from tiny import random_batch, seeded
 from data.errors import UserError
 from data.length_ratio import LengthRatio
 from data.tokenizer import Tokenizer, TokenizerConfig
-from nmt.checkpoint import TranslationModel, load_checkpoint, load_model, save_model, save_state, write_manifest
+from nmt.checkpoint import TrainedModel, load_checkpoint, load_model, save_model, save_state, write_manifest
 from nmt.config import ModelConfig
-from nmt.model import SequenceModel
+from nmt.model import text_model
 from nmt.run_directory import RunDirectory
 from nmt.run_log import RunLog, duration, read_records
 
@@ -25,11 +25,11 @@ def make_tokenizer(words: int) -> Tokenizer:
     return Tokenizer.train(Counter({f"word{i}": 9 for i in range(words)}), TokenizerConfig())
 
 
-def make(source: int = 16, target: int = 16, **config) -> TranslationModel:
+def make(source: int = 16, target: int = 16, **config) -> TrainedModel:
     tokenizers = make_tokenizer(source), make_tokenizer(target)
     config = ModelConfig(**{"hidden": 8, "embedding": 8, **config})
-    model = seeded(lambda: SequenceModel(config, *map(len, tokenizers)))
-    return TranslationModel(model, *tokenizers, LengthRatio(0.5, 1.0, 2.0), 12, {"training": {"seed": 7}})
+    model = seeded(lambda: text_model(config, *map(len, tokenizers)))
+    return TrainedModel(model, *tokenizers, LengthRatio(0.5, 1.0, 2.0), 12, {"training": {"seed": 7}})
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_swapped_tokenizers_are_found(saved):
     (saved / "source.model").rename(saved / "other")
     (saved / "target.model").rename(saved / "source.model")
     (saved / "other").rename(saved / "target.model")
-    with pytest.raises(UserError, match=r"source\.model: \d+ bytes, but MANIFEST says"):
+    with pytest.raises(UserError, match=r"target\.model: \d+ bytes, but MANIFEST says"):
         load_model(saved)
     write_manifest(saved, tuple(FILES))  # and even by someone who makes the manifest fit
     with pytest.raises(UserError, match=r"source\.model: 21 entries, but the weights are for 20: .*another model"):

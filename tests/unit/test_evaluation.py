@@ -14,11 +14,11 @@ import torch
 from data.errors import UserError
 from data.length_ratio import LengthRatio
 from data.tokenizer import UNKNOWN_TEXT, Tokenizer, TokenizerConfig
-from nmt.checkpoint import TranslationModel, save_model
+from nmt.checkpoint import TrainedModel, save_model
 from nmt.config import ModelConfig
 from nmt.evaluation import System, SystemOutput, check_line_counts, evaluate, format_json
 from nmt.metrics import bootstrap_seed, make_metrics, read_scored_text, score_lines
-from nmt.model import SequenceModel
+from nmt.model import text_model
 from nmt.search import SearchOptions
 from nmt.translator import TranslatedHypothesis, Translation, Translator
 from scripts.command import run
@@ -88,9 +88,9 @@ def make_model(folder: Path, *, lowercase: bool = False, seed: int = 1) -> Path:
         counts = Counter({word.lower() if lowercase else word: 9 for word in words})
         tokenizers.append(Tokenizer.train(counts, TokenizerConfig(language=language, lowercase=lowercase)))
     config, settings = ModelConfig(hidden=8, embedding=8), {"training": {"seed": seed}}
-    network = SequenceModel(config, len(tokenizers[0]), len(tokenizers[1]))
+    network = text_model(config, len(tokenizers[0]), len(tokenizers[1]))
     folder.mkdir()
-    save_model(folder, TranslationModel(network, *tokenizers, LengthRatio(0.5, 1.0, 1.5), 50, settings), {})
+    save_model(folder, TrainedModel(network, *tokenizers, LengthRatio(0.5, 1.0, 1.5), 50, settings), {})
     return folder
 
 

@@ -8,7 +8,7 @@ from tiny import WORDS, random_batch, random_source
 
 from data.tokenizer import BOS_ID
 from nmt.config import ModelConfig, TrainingConfig
-from nmt.model import SequenceModel
+from nmt.model import SequenceModel, text_model
 from nmt.optimization import make_optimizer
 from nmt.search import SearchOptions, advance, init_beams, make_limits, settled, token_masks
 
@@ -17,7 +17,7 @@ META = torch.device("meta")
 
 def make(tied: str = "none") -> SequenceModel:
     with META:
-        return SequenceModel(ModelConfig(layers=2, hidden=8, embedding=8, residual=True, tied=tied), WORDS, WORDS)
+        return text_model(ModelConfig(layers=2, hidden=8, embedding=8, residual=True, tied=tied), WORDS, WORDS)
 
 
 @pytest.mark.parametrize("kind", ["adam", "adamw", "sgd"])

@@ -6,14 +6,13 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import WORDS, random_batch, random_source, seeded
+from tiny import WORDS, collate_source, random_batch, random_source, seeded
 
-from data.batching import collate_source
 from data.tokenizer import BOS_ID, PAD_ID
 from nmt.config import ModelConfig, TrainingConfig
 from nmt.context import Context
 from nmt.decoder import Decoder
-from nmt.model import SequenceModel, cross_entropy
+from nmt.model import SequenceModel, cross_entropy, text_model
 from nmt.recurrent import RecurrentState
 
 LENGTHS = [(3, 5), (6, 2), (1, 1), (4, 4)]
@@ -21,7 +20,7 @@ LENGTHS = [(3, 5), (6, 2), (1, 1), (4, 4)]
 
 def make(seed: int = 3, **config) -> SequenceModel:
     config = ModelConfig(**{"hidden": 8, "embedding": 8, "layers": 2, "dropout": 0.3, **config})
-    return seeded(lambda: SequenceModel(config, WORDS, WORDS), seed)
+    return seeded(lambda: text_model(config, WORDS, WORDS), seed)
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
@@ -143,8 +142,8 @@ def test_tied_weights_are_one_weight():
 def test_tying_all_needs_one_vocabulary():
     config = ModelConfig(hidden=8, embedding=8, tied="all")
     with pytest.raises(ValueError, match="20 entries and the target 21"):
-        SequenceModel(config, 20, 21)
-    SequenceModel(dataclasses.replace(config, tied="target"), 20, 21)
+        text_model(config, 20, 21)
+    text_model(dataclasses.replace(config, tied="target"), 20, 21)
 
 
 def test_dropout_acts_in_training_only():

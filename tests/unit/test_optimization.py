@@ -5,7 +5,7 @@ import torch
 from tiny import MODEL, WORDS, random_plan, seeded
 
 from nmt.config import TrainingConfig
-from nmt.model import SequenceModel
+from nmt.model import text_model
 from nmt.optimization import learning_rate, make_optimizer
 
 ONE = TrainingConfig(learning_rate=0.8, warmup_updates=0, halve_after=5.0)
@@ -85,7 +85,7 @@ def test_gradients_of_parts_add_up_to_those_of_the_whole():
     """The loss is a sum over tokens, so batches of any size can be added up and divided once."""
     lengths = [(3, 5), (6, 2), (1, 1), (4, 4), (2, 7)]
     plan = random_plan(0, lengths)
-    model = seeded(lambda: SequenceModel(replace(MODEL, dropout=0.0, layers=2), WORDS, WORDS))
+    model = seeded(lambda: text_model(replace(MODEL, dropout=0.0, layers=2), WORDS, WORDS))
     (model(plan.collate(reverse_source=True), 0.1).smoothed / plan.target_tokens).backward()
     whole = [parameter.grad.clone() for parameter in model.parameters()]
     model.zero_grad()

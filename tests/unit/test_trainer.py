@@ -21,13 +21,13 @@ from data.errors import UserError
 from data.readers import read_lines
 from nmt.checkpoint import load_model
 from nmt.config import ModelConfig, TrainingConfig
-from nmt.model import Loss, SequenceModel, cross_entropy
+from nmt.model import Loss, cross_entropy, text_model
 from nmt.processes import StopSignal, bfloat16_computes, make_accelerator
 from nmt.run_directory import RunDirectory
 from nmt.run_log import read_records
 from nmt.search import SearchOptions
 from nmt.translator import Translator
-from nmt.validation import Validation
+from nmt.validation import TranslationValidator, Validation
 
 
 @pytest.fixture(scope="module")
@@ -46,15 +46,19 @@ def records(run, kind):
     return [record for record in read_records(run) if record["kind"] == kind]
 
 
+def scripted(perplexity, bleu):
+    return Validation(float(perplexity), {"bleu": float(bleu)})
+
+
 def script_validations(monkeypatch, *scores):
     """Let the validations give these (perplexity, BLEU), the last of them again and again."""
     calls = []
 
-    def validate(*_, **options):
-        calls.append(options)
-        return Validation(*(float(score) for score in scores[min(len(calls), len(scores)) - 1]))
+    def validate(validator):
+        calls.append(validator)
+        return scripted(*scores[min(len(calls), len(scores)) - 1])
 
-    monkeypatch.setattr(nmt.trainer, "validate", validate)
+    monkeypatch.setattr(TranslationValidator, "__call__", validate)
     return calls
 
 
@@ -71,7 +75,7 @@ TRAINING_CHANGES = {
 # these have tests of their own
 ELSEWHERE = {
     "max_epochs", "max_updates", "max_minutes", "validate_every", "metric", "valid_sentences", "valid_beam",
-    "patience", "keep_best", "checkpoint_every", "deterministic",
+    "patience", "keep_best", "checkpoint_every", "deterministic", "pretrained_learning_rate",
 }  # fmt: skip
 NEEDED_MODEL = {"residual": {"layers": 2}, "init_range": {"init": "uniform"}}
 NEEDED = {"halve_after": {"schedule": "halve"}}
@@ -99,11 +103,24 @@ def test_options_of_the_model_change_what_is_trained(data, tmp_path, name):
 
 @pytest.mark.parametrize("name", TRAINING_CHANGES)
 def test_options_of_training_change_the_weights(data, tmp_path, name):
+    if name == "precision" and not bfloat16_computes(torch.device("cpu")):
+        pytest.skip("this processor does not compute in bfloat16")
     before = NEEDED.get(name, {})
     one = final_weights(data, tmp_path / "one", **before)
     other = final_weights(data, tmp_path / "other", **{**before, name: TRAINING_CHANGES[name]})
     # embeddings of words that were not seen stay as they are
     assert not torch.allclose(one["decoder.output.bias"], other["decoder.output.bias"], atol=1e-7, rtol=0)
+
+
+def test_a_precision_that_the_processor_lacks_is_refused(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(nmt.processes, "bfloat16_computes", lambda device: False)
+    with pytest.raises(UserError, match="this processor does not compute in it"):
+        train(data, tmp_path / "run", precision="bfloat16")
+
+
+def test_a_rate_for_pretrained_weights_is_refused_where_there_are_none(data, tmp_path):
+    with pytest.raises(UserError, match="this model has no pretrained weights"):
+        train(data, tmp_path / "run", pretrained_learning_rate=0.1)
 
 
 @pytest.mark.parametrize(("section", "changes"), [("model", MODEL_CHANGES), ("training", TRAINING_CHANGES)])
@@ -120,7 +137,7 @@ def test_every_option_can_be_given_to_the_command(monkeypatch, tmp_path, section
     more = {} if section == "model" else {
         "max_epochs": 3, "max_updates": 7, "max_minutes": 1.5, "validate_every": 4, "metric": "perplexity",
         "valid_sentences": 9, "valid_beam": 2, "patience": 8, "keep_best": 2, "checkpoint_every": 6,
-        "deterministic": True,
+        "deterministic": True, "pretrained_learning_rate": 0.1,
     }  # fmt: skip
     config = own(**changes | more)
     assert all(getattr(config, field.name) != getattr(own(), field.name) for field in fields(own))
@@ -136,7 +153,7 @@ def test_the_loss_is_divided_by_the_true_number_of_target_tokens(data, tmp_path)
     corpus = PreparedCorpus(data / "train")
     plans = list(plan_batches(corpus, batch_tokens=128, seed=1, epoch=0))[:3]
     settings = load_model(tmp_path / "run" / "model")
-    network = seeded(lambda: SequenceModel(model, len(settings.source), len(settings.target)), 1)
+    network = seeded(lambda: text_model(model, len(settings.source), len(settings.target)), 1)
     smoothed = nll = tokens = 0.0
     for plan in plans:
         batch = plan.collate(reverse_source=True)
@@ -185,7 +202,7 @@ def test_patience_counts_validations_without_gain(data, tmp_path, monkeypatch):
     result = train(data, tmp_path / "run", validate_every=1, patience=3, max_updates=20)
     assert result.updates == 8
     assert result.reason == "had 3 validations without gain, and training.patience is 3"
-    assert result.best == Validation(9.0, 4.0)
+    assert result.best == scripted(9, 4)
     assert train(data, tmp_path / "off", validate_every=1, patience=0, max_updates=20).updates == 20
 
 
@@ -195,7 +212,7 @@ def test_metric_decides_what_is_best(data, tmp_path, monkeypatch, metric, best):
     said = io.StringIO()
     result = train(data, tmp_path / "run", metric=metric, validate_every=1, max_updates=3, keep_best=1, said=said)
     assert json.loads((result.model / "metrics.json").read_text())["update"] == best
-    assert result.best == {2: Validation(8.0, 3.0), 3: Validation(7.0, 2.0)}[best]
+    assert result.best == {2: scripted(8, 3), 3: scripted(7, 2)}[best]
     assert RunDirectory(tmp_path / "run").updates() == sorted({best, 3})
     stars = [line.endswith(" *") for line in said.getvalue().splitlines() if "validation perplexity" in line]
     assert stars == [True, True, metric == "perplexity"]
@@ -291,7 +308,7 @@ def test_bleu_is_that_of_really_decoded_text(data, tmp_path):
     lines = list(read_lines(data / "valid.source"))
     found = [one.text for one in Translator([load_model(result.model)]).translate(lines, SearchOptions(beam=2))]
     expected = sacrebleu.corpus_bleu(found, [list(read_lines(data / "valid.reference"))]).score
-    assert result.best.bleu == pytest.approx(expected, abs=1e-9)
+    assert result.best.scores["bleu"] == pytest.approx(expected, abs=1e-9)
     assert expected > 5
 
 
@@ -325,7 +342,7 @@ def poison_losses(monkeypatch, at: int):
     """Make the loss of the batch with this number, counted from 0, not a number."""
     calls = []
 
-    def poisoned(logits, labels, smoothing):
+    def poisoned(logits, labels, smoothing, weights):
         calls.append(labels)
         loss = cross_entropy(logits, labels, smoothing)
         return Loss(loss.smoothed * math.nan, loss.nll) if len(calls) == at + 1 else loss
@@ -410,7 +427,7 @@ def test_a_run_killed_before_it_was_finished_is_finished_on_resuming(data, tmp_p
             train(data, tmp_path / "run")
     result = train(data, tmp_path / "run", resume=True)
     assert result.updates == 6
-    assert json.loads((result.model / "metrics.json").read_text())["validation"] == vars(result.best)
+    assert json.loads((result.model / "metrics.json").read_text())["validation"] == result.best.record()
 
 
 CHANGED = [

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from data.errors import UserError
 from data.length_ratio import LengthRatio
 from data.tokenizer import UNK_ID, Tokenizer, TokenizerConfig
-from nmt.checkpoint import TranslationModel, save_model
+from nmt.checkpoint import TrainedModel, save_model
 from nmt.config import ModelConfig
 from nmt.formats import Fields, Job, parse_record, plain_rows, translate_jsonl, translate_plain
-from nmt.model import SequenceModel
+from nmt.model import text_model
 from nmt.search import SearchOptions
 from nmt.streaming import POOL_LINES, Notes, arriving, gather, read_blocks
 from nmt.translator import Translation, Translator, cut
@@ -35,14 +35,14 @@ def make_tokenizer(words=WORDS, **config) -> Tokenizer:
     return Tokenizer.train(Counter(dict.fromkeys(words, 9)), TokenizerConfig(**config))
 
 
-def make_model(seed: int = 1, tokenizer: Tokenizer | None = None, **config) -> TranslationModel:
+def make_model(seed: int = 1, tokenizer: Tokenizer | None = None, **config) -> TrainedModel:
     tokenizer = tokenizer or make_tokenizer()
     torch.manual_seed(seed)
-    model = SequenceModel(ModelConfig(hidden=16, embedding=16, **config), len(tokenizer), len(tokenizer))
+    model = text_model(ModelConfig(hidden=16, embedding=16, **config), len(tokenizer), len(tokenizer))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(4)  # distributions with clear winners
-    return TranslationModel(model, tokenizer, tokenizer, LengthRatio(0.5, 1.0, 2.0), LONGEST, {})
+    return TrainedModel(model, tokenizer, tokenizer, LengthRatio(0.5, 1.0, 2.0), LONGEST, {})
 
 
 @pytest.fixture(scope="module")

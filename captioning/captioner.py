@@ -1,0 +1,148 @@
+"""From images to captions: `Captioner.load("RUN/model").caption(["photo.jpg"])`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from captioning.cnn import fast
+from captioning.corpus import FeatureColumn
+from captioning.decoding import CaptionHypothesis, caption_features
+from captioning.encoder import ImageEncoder, encoder_of
+from captioning.features import compute_features
+from captioning.images import ImageError, open_image
+from data.errors import UserError
+from nmt.checkpoint import TrainedModel, load_model
+from nmt.search import SearchOptions
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+ImageSource: TypeAlias = "Path | str | Image | Tensor"
+
+_DEFAULTS = SearchOptions()
+
+
+@dataclass(frozen=True)
+class ImageCaption:
+    """What became of one image: at most `n_best` captions, best first; none where `error` says why it is unreadable."""
+
+    hypotheses: list[CaptionHypothesis]
+    error: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The best caption, or nothing."""
+        return self.hypotheses[0].text if self.hypotheses else ""
+
+
+@dataclass(frozen=True)
+class ReadImages:
+    """The images that could be read, as features, and why the others could not, by their place.
+
+    rows: the places of the readable ones, in the order of `features`
+    """
+
+    features: Float[np.ndarray, "images features"]
+    rows: list[int]
+    errors: dict[int, str]
+
+
+class Captioner:
+    """A model, or several that share vocabulary and CNN, with all that is needed to use them on image files."""
+
+    def __init__(self, models: Sequence[TrainedModel], names: Sequence[str] = ()) -> None:
+        """Raises UserError if the models do not fit together."""
+        first, *others = models
+        names = names or [f"model {i}" for i in range(1, len(models) + 1)]
+        for other, name in zip(others, names[1:], strict=True):
+            for differ, what in (
+                (first.target != other.target, "their vocabularies differ"),
+                (first.config["network"] != other.config["network"], "their CNNs differ"),
+                (first.config["fine_tuned"] or other.config["fine_tuned"], "the CNN of one was fine-tuned"),
+            ):
+                if differ:
+                    raise UserError(
+                        f"{names[0]} and {name} cannot be used together: {what}. Ensembles need models trained on one "
+                        "prepared directory"
+                    )
+        for model in models:
+            model.model.eval()
+        encoder = first.model.encoder
+        assert isinstance(encoder, ImageEncoder)
+        self.models = list(models)
+        self.network = fast(encoder.pretrained)
+
+    @classmethod
+    def load(cls, path: Path | str | Sequence[Path | str], device: torch.device | None = None) -> Captioner:
+        """Read a model directory, or several for an ensemble; by default onto the CPU.
+
+        Raises:
+            UserError: a directory is none, is damaged, is no captioner, or does not fit the others.
+        """
+        paths = [Path(path)] if isinstance(path, Path | str) else [Path(one) for one in path]
+        if not paths:
+            raise ValueError("no model directory given")
+        return cls([load_model(one, device, encoder_of) for one in paths], [str(one) for one in paths])
+
+    @torch.inference_mode()
+    def read(self, images: Sequence[ImageSource], *, batch_images: int = 32) -> ReadImages:
+        """Open images and run the CNN over them; each is as large in memory as the CNN wants it, not as its file."""
+        features: list[np.ndarray] = []
+        rows: list[int] = []
+        errors: dict[int, str] = {}
+        waiting: list[Tensor] = []
+        for i, image in enumerate(images):
+            try:
+                waiting.append(self.network.preprocessing.pixels(open_image(_as_image(image))))
+                rows.append(i)
+            except ImageError as error:
+                errors[i] = str(error)
+            if waiting and (len(waiting) == batch_images or i + 1 == len(images)):
+                features.append(compute_features(self.network, torch.stack(waiting), "pooled").float().numpy())
+                waiting = []
+        empty = np.zeros((0, self.network.features), dtype=np.float32)
+        return ReadImages(np.concatenate([empty, *features]), rows, errors)
+
+    def caption(
+        self,
+        images: Sequence[ImageSource],
+        options: SearchOptions = _DEFAULTS,
+        *,
+        batch_images: int = 32,
+        first_image: int = 0,
+    ) -> list[ImageCaption]:
+        """Caption images, in their order; one that cannot be read has an error instead of captions.
+
+        Args:
+            images: Paths, PIL images, or tensors (3 x height x width, floats from 0 to 1 or bytes).
+            options: How captions are searched for.
+            batch_images: Images that go through the CNN at a time.
+            first_image: The number of the first image. Sampling draws for each by `options.seed` and its number, so a
+                long list may be given in parts.
+        """
+        if isinstance(images, str | Path):
+            raise TypeError("images must be a list, not one path")
+        read = self.read(images, batch_images=batch_images)
+        found = [ImageCaption([], read.errors.get(i)) for i in range(len(images))]
+        column = FeatureColumn.plain(read.features[:, None])
+        seeds = [first_image + i for i in read.rows]
+        for i, hypotheses in zip(read.rows, caption_features(self.models, column, options, seeds=seeds), strict=True):
+            found[i] = ImageCaption(hypotheses)
+        return found
+
+
+def _as_image(image: ImageSource) -> Path | Image:
+    if isinstance(image, Tensor):
+        from torchvision.transforms.functional import to_pil_image
+
+        made: Image = to_pil_image(image)
+        return made
+    return Path(image) if isinstance(image, str) else image

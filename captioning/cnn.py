@@ -1,0 +1,259 @@
+"""Pretrained convolutional networks that see for the captioner, without their classifiers."""
+
+import copy
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from captioning.pretrained import LITE_SIZES, build, fill, torchvision_weights, weights_file
+from data.errors import UserError
+from data.readers import fingerprint
+
+Pixels = UInt8[Tensor, "batch 3 height width"] | Float[Tensor, "batch 3 height width"]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image becomes the pixels that a network was trained on.
+
+    Args:
+        size: Height and width, in pixels.
+        mean: Per channel, of values from 0 to 1; subtracted.
+        std: Per channel; divided by.
+        interpolation: bicubic or bilinear.
+        resize: squash shows the whole image but distorts its proportions; crop keeps them, but cuts off what is beyond
+            the central square (a quarter of a 4:3 photo), and what is cut off cannot be captioned.
+    """
+
+    size: int
+    mean: Sequence[float]
+    std: Sequence[float]
+    interpolation: str = "bicubic"
+    resize: Literal["squash", "crop"] = "squash"
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):  # YAML and JSON have lists
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    def __call__(self, image: Image.Image) -> Float[Tensor, "3 size size"]:
+        """The normalised pixels of an RGB image."""
+        return self.normalize(self.pixels(image))
+
+    def pixels(self, image: Image.Image) -> UInt8[Tensor, "3 size size"]:
+        """An RGB image resized, values from 0 to 255: a quarter of the memory of what `normalize` makes of it."""
+        import numpy as np
+
+        box = None
+        if self.resize == "crop":
+            side = min(image.size)
+            left, top = (image.width - side) / 2, (image.height - side) / 2
+            box = (left, top, left + side, top + side)
+        if image.size != (self.size, self.size):
+            image = image.resize((self.size, self.size), Image.Resampling[self.interpolation.upper()], box)
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+    def normalize(self, pixels: UInt8[Tensor, "*batch 3 height width"]) -> Float[Tensor, "*batch 3 height width"]:
+        # Tensors made here each time: as buffers of a network they would be lost on the meta device.
+        mean, std = (torch.tensor(list(v), device=pixels.device).view(3, 1, 1) * 255 for v in (self.mean, self.std))
+        return (pixels.float() - mean) / std
+
+    def with_resize(self, resize: Literal["squash", "crop"]) -> "Preprocessing":
+        return replace(self, resize=resize)
+
+
+class ImageNetwork(nn.Module):
+    """A network up to what its classifier reads; always in evaluation mode, also while it is fine-tuned, so that
+    the statistics of batch norm stay those of its training."""
+
+    def __init__(
+        self,
+        name: str,
+        body: nn.Module,
+        preprocessing: Preprocessing,
+        features: int,
+        weights_sha256: str = "",
+        grid_before: str = "",
+    ) -> None:
+        """
+        Args:
+            body: From normalised pixels to features.
+            features: Size of the pooled feature.
+            weights_sha256: Of the file that the weights came from.
+            grid_before: The module of `body` whose input is the grid; "" for the last feature map there is.
+        """
+        super().__init__()
+        self.name, self.preprocessing, self.features = name, preprocessing, features
+        self.weights_sha256 = weights_sha256
+        self.body = body
+        self._grid_before = grid_before
+        self._grid_graph: fx.Graph | None = None
+        self._grid_features = 0
+        self.train()
+
+    def train(self, mode: bool = True) -> "ImageNetwork":
+        del mode
+        return super().train(False)
+
+    def forward(self, pixels: Pixels) -> Float[Tensor, "batch features"]:
+        """The pooled feature of images as `preprocessing` makes them, normalised (float) or not (uint8)."""
+        pooled: Tensor = self.body(self._normalized(pixels))
+        return pooled.float()
+
+    def grid(self, pixels: Pixels) -> Float[Tensor, "batch positions grid_features"]:
+        """The last feature map that has positions, row by row; raises UserError if the network has none."""
+        run = fx.Interpreter(self.body, graph=self._found_grid())
+        found: Tensor = run.run(self._normalized(pixels))
+        return found.flatten(2).transpose(1, 2).float()
+
+    @property
+    def grid_features(self) -> int:
+        """Channels of the grid; raises UserError if the network has none."""
+        self._found_grid()
+        return self._grid_features
+
+    def _normalized(self, pixels: Pixels) -> Float[Tensor, "batch 3 height width"]:
+        if pixels.dtype == torch.uint8:
+            pixels = self.preprocessing.normalize(pixels)
+        return pixels.to(next(self.body.parameters()).dtype)
+
+    def _found_grid(self) -> fx.Graph:
+        """The part of the network that leads to the grid; found once, by following one blank image through it."""
+        if self._grid_graph is None:
+            graph = _Tracer().trace(self.body)
+            weight = next(self.body.parameters())
+            size = self.preprocessing.size
+            shapes = _Shapes(self.body, graph)
+            with torch.no_grad():
+                shapes.run(torch.zeros(1, 3, size, size, device=weight.device, dtype=weight.dtype))
+            node = shapes.last
+            if self._grid_before:
+                node = next(n for n in graph.nodes if n.target == self._grid_before).args[0]
+            if node is None or len(shapes.of[node]) != 4:
+                raise UserError(
+                    f"{self.name} has no feature map at its end to attend over: use its pooled feature, or a "
+                    "convolutional network"
+                )
+            self._grid_features = shapes.of[node][1]
+            output = next(n for n in graph.nodes if n.op == "output")
+            output.args = (node,)
+            for unused in reversed(graph.nodes):
+                if not unused.users and unused.op not in ("placeholder", "output"):
+                    graph.erase_node(unused)
+            self._grid_graph = graph
+        return self._grid_graph
+
+
+class _Tracer(fx.Tracer):
+    """Takes convolution and batch norm as single steps, also the variants of other libraries."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, (nn.Conv2d, nn.BatchNorm2d)) or super().is_leaf_module(m, module_qualified_name)
+
+
+class _Shapes(fx.Interpreter):
+    """Runs a network and keeps the shape of everything in it that has positions; `last` is the last of them."""
+
+    def __init__(self, module: nn.Module, graph: fx.Graph) -> None:
+        super().__init__(module, graph=graph)
+        self.of: dict[fx.Node, torch.Size] = {}
+        self.last: fx.Node | None = None
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if n.op == "placeholder" or not isinstance(result, Tensor) or result.dim() < 3:
+            return result
+        # a map that was resized to suit a classifier is not meant, nor one of a single row or column
+        resized = n.op == "call_module" and isinstance(self.fetch_attr(str(n.target)), nn.AdaptiveAvgPool2d)
+        if not resized and (result.dim() == 3 or min(result.shape[2:]) > 1):
+            self.of[n], self.last = result.shape, n
+        return result
+
+
+def load_network(name: str, weights: Path | None = None, *, pretrained: bool = True) -> ImageNetwork:
+    """A network by its name: efficientnet_lite0, 1 or 2, or any classification model of torchvision.
+
+    The pooled feature is what the last linear layer reads; of a network without one, the mean of its last feature
+    map. The grid of EfficientNet-Lite is what its last convolution reads: 320 channels (352 of Lite2) instead of 1280.
+
+    Args:
+        weights: File of its weights (.pth or .safetensors), with classifier or without; by default `weights_file`.
+        pretrained: If not, no weights are read: for what is loaded from a model directory.
+
+    Raises:
+        UserError: No such network, no weights, or weights of another network.
+    """
+    if pretrained:
+        weights = weights or weights_file(name)
+        with torch.device("meta"):  # no time is spent on initial weights
+            model = build(name)
+    else:
+        model = build(name)
+    head, features = _remove_classifier(model)
+    if pretrained and weights is not None:
+        fill(model, weights, name, head)
+    digest = fingerprint(weights) if pretrained and weights is not None else ""
+    return ImageNetwork(name, model, _preprocessing(name), features, digest, "conv_head" * (name in LITE_SIZES))
+
+
+def fast(network: ImageNetwork) -> ImageNetwork:
+    """A copy for inference that gives the same features: batch norm folded into the convolutions before it, channels
+    last in memory, and bfloat16 where the device computes in it. Batch norm that follows no convolution stays."""
+    from nmt.processes import bfloat16_computes
+
+    made = copy.deepcopy(network).requires_grad_(False)
+    made.body = _fold_batch_norm(made.body)
+    made._grid_graph = None
+    made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if bfloat16_computes(next(made.parameters()).device):
+        made.to(torch.bfloat16)
+    return made
+
+
+def _fold_batch_norm(body: nn.Module) -> nn.Module:
+    graph = _Tracer().trace(body)
+    modules = dict(body.named_modules())
+    uses = Counter(node.target for node in graph.nodes if node.op == "call_module")
+    folded = []
+    for node in graph.nodes:
+        norm = modules.get(str(node.target)) if node.op == "call_module" else None
+        if not isinstance(norm, nn.BatchNorm2d) or norm.running_mean is None:
+            continue
+        before = node.args[0]
+        conv = modules.get(str(before.target)) if before.op == "call_module" else None
+        shared = len(before.users) > 1 or uses[before.target] > 1 or uses[node.target] > 1
+        if isinstance(conv, nn.Conv2d) and not shared:
+            folded.append((str(before.target), conv, str(node.target), norm))
+    for conv_name, conv, norm_name, norm in folded:
+        body.set_submodule(conv_name, fuse_conv_bn_eval(conv, norm))
+        # timm's batch norm holds the activation that follows it
+        body.set_submodule(norm_name, getattr(norm, "act", nn.Identity()))
+    return body
+
+
+def _preprocessing(name: str) -> Preprocessing:
+    if name in LITE_SIZES:
+        return Preprocessing(LITE_SIZES[name], (0.5,) * 3, (0.5,) * 3)
+    made = torchvision_weights(name).transforms()
+    return Preprocessing(made.crop_size[0], tuple(made.mean), tuple(made.std), made.interpolation.value)
+
+
+def _remove_classifier(model: nn.Module) -> tuple[str, int]:
+    """Replace the last linear layer by nothing; returns its name, and how many features it reads."""
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    if linear:
+        head = linear[-1]
+        size = int(cast(nn.Linear, model.get_submodule(head)).in_features)
+        model.set_submodule(head, nn.Identity())
+        return head, size
+    head, last = list(model.named_children())[-1]  # SqueezeNet's classifier is a convolution
+    size = next(module.in_channels for module in last.modules() if isinstance(module, nn.Conv2d))
+    model.set_submodule(head, nn.AdaptiveAvgPool2d(1))
+    return head, size

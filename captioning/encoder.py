@@ -1,0 +1,69 @@
+"""The image encoder of Show and Tell (Vinyals et al. 2014): a pretrained CNN, and linear maps of its pooled feature."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from captioning.cnn import ImageNetwork, Preprocessing, load_network
+from captioning.config import ImageConfig
+from data.source import Source, TensorSource
+from nmt.config import ModelConfig
+from nmt.context import Context
+from nmt.encoder import Encoder
+from nmt.recurrent import RecurrentState
+
+
+class ImageEncoder(Encoder):
+    """Pixels, or features that the same CNN has made before, to what the decoder starts from and reads.
+
+    fine_tuned: the CNN's weights are no longer the published ones, so that cached features are not its own
+    """
+
+    def __init__(self, image: ImageConfig, config: ModelConfig, network: ImageNetwork) -> None:
+        super().__init__(vector=config.embedding if image.every_step else 0)
+        self.image, self.fine_tuned = image, False
+        self.layers, self.hidden = config.layers, config.hidden
+        self.pretrained: ImageNetwork = network
+        self.first_input = self._linear(image.first_input, config.embedding)
+        self.initial_state = self._linear(image.initial_state, 2 * config.layers * config.hidden)
+        self.every_step = self._linear(image.every_step, config.embedding)
+
+    def _linear(self, wanted: bool, size: int) -> nn.Linear | None:
+        return nn.Linear(self.pretrained.features, size, bias=False) if wanted else None
+
+    def forward(self, source: Source) -> Context:
+        assert isinstance(source, TensorSource)
+        pixels = source.values.dim() == 4
+        features: Float[Tensor, "batch features"] = self.pretrained(source.values) if pixels else source.values
+        if self.image.normalise:
+            features = features / features.pow(2).mean(-1, keepdim=True).clamp(min=1e-12).sqrt()
+        return Context(
+            state=None if self.initial_state is None else self._state(self.initial_state(features)),
+            vector=None if self.every_step is None else self.every_step(features),
+            first_input=None if self.first_input is None else self.first_input(features),
+        )
+
+    def _state(self, flat: Float[Tensor, "batch both"]) -> RecurrentState:
+        hidden, cell = flat.view(len(flat), 2, self.layers, self.hidden).permute(1, 2, 0, 3)
+        return RecurrentState(torch.tanh(hidden), cell.contiguous())
+
+
+def preprocessing_of(made: dict[str, Any]) -> Preprocessing:
+    """The preprocessing that a configuration's `network` section records."""
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in made["preprocessing"].items()
+    }
+    return Preprocessing(**values)
+
+
+def encoder_of(config: dict[str, Any]) -> ImageEncoder:
+    """The encoder that a model directory's configuration describes, without weights."""
+    made = config["network"]
+    network = load_network(made["name"], pretrained=False)
+    network.preprocessing = preprocessing_of(made)
+    network.weights_sha256 = made["weights_sha256"]
+    encoder = ImageEncoder(ImageConfig(**config["image"]), ModelConfig(**config["model"]), network)
+    encoder.fine_tuned = config["fine_tuned"]
+    return encoder

@@ -1,0 +1,214 @@
+"""A captioning recipe: all stages of one experiment in one file, each run once."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from rich.console import Console
+
+from captioning.captioner import Captioner
+from captioning.cnn import load_network
+from captioning.coco_metrics import cider_by_image
+from captioning.config import CaptionPrepareConfig, ImageConfig, StageConfig
+from captioning.corpus import FeatureColumn, SplitImage, read_split
+from captioning.decoding import caption_features
+from captioning.encoder import ImageEncoder
+from captioning.evaluation import TrainingImages, evaluate_captions, result_json, split_features
+from captioning.evaluation import render as render_evaluation
+from captioning.features import FeatureStore
+from captioning.gallery import Gallery, GalleryEntry
+from captioning.prepare import prepare_captioning
+from captioning.prepare import render as render_report
+from captioning.train import train_captioning
+from data.batching import make_batch
+from data.drawing import write_captioned_scenes
+from data.files import atomic_directory, write_text
+from data.readers import fingerprint
+from data.source import Ragged, TensorSource
+from data.tokenizer import SPECIAL_IDS
+from nmt.checkpoint import versions
+from nmt.config import ModelConfig, TrainingConfig
+from nmt.model import SequenceModel
+from nmt.recipe import DryRun, claim_run, two_updates
+from nmt.run_directory import RunDirectory
+from nmt.search import SearchOptions
+
+_SHOWN = 24  # images in the gallery
+
+
+@dataclass(frozen=True)
+class DrawnScenesConfig:
+    """Drawn scenes to generate instead of reading images; 0 pictures of train is none.
+
+    Args:
+        train: Pictures to learn from.
+        valid: Pictures to steer training by.
+        test: Pictures to score the finished model on; no scene is in two of the three.
+        captions: Captions of each picture, 1 to 4.
+        seed: Decides which scenes are drawn.
+    """
+
+    train: int = 0
+    valid: int = 200
+    test: int = 200
+    captions: int = 4
+    seed: int = 1
+
+
+@dataclass(frozen=True)
+class CaptionRecipe:
+    """The settings of every stage; a file in scripts/recipes/ has these sections."""
+
+    scenes: DrawnScenesConfig = field(default_factory=DrawnScenesConfig)
+    prepare: CaptionPrepareConfig = field(default_factory=CaptionPrepareConfig)
+    image: ImageConfig = field(default_factory=ImageConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    stage: StageConfig = field(default_factory=StageConfig)
+    search: SearchOptions = field(default_factory=SearchOptions)
+
+
+def run_caption_recipe(recipe: CaptionRecipe, out: Path, *, base: Path | None, resume: bool, console: Console) -> None:
+    """Run the stages of a recipe that are not done yet: prepare, train, evaluate, gallery.
+
+    Args:
+        out: The run directory. Prepared data goes to `out`/data, the finished model to `out`/model.
+        base: The folder that holds captions and images.
+        resume: Go on with a training that was interrupted.
+
+    Raises:
+        UserError: a stage failed, or `out` was made with other settings.
+    """
+    claim_run(asdict(recipe), out)
+    prepared = out / "data"
+    if recipe.scenes.train:
+        base = out / "corpus"
+        if not base.exists():
+            _draw_scenes(base, recipe.scenes)
+            console.print(f"Drew {recipe.scenes.train:,} scenes to learn from.")
+    if (prepared / "text").exists():
+        console.print(f"Prepared already: {prepared}", highlight=False)
+    else:
+        console.rule("prepare")
+        console.print(render_report(prepare_captioning(recipe.prepare, prepared, console, base=base)))
+    run = RunDirectory(out)
+    if run.model.exists():
+        console.print(f"Trained already: {run.model}", highlight=False)
+    else:
+        console.rule("train")
+        again = resume and (run.newest() is not None or (out / "metrics.jsonl").exists())
+        result = train_captioning(
+            prepared, out, recipe.image, recipe.model, recipe.training, recipe.stage, resume=again, console=console
+        )
+        if result.model is None:
+            raise KeyboardInterrupt
+        console.print(f"Training {result.reason}.", highlight=False)
+    split = "test" if (prepared / "text" / "test.jsonl").exists() else "valid"
+    if (out / "evaluation.json").exists():
+        console.print(f"Evaluated already: {out / 'evaluation.json'}", highlight=False)
+    else:
+        console.rule(f"evaluate on {split}")
+        _evaluate(recipe, out, split, console)
+    _show_where(out, console)
+
+
+def _draw_scenes(folder: Path, scenes: DrawnScenesConfig) -> None:
+    """Draw the corpus, whole or not at all."""
+    sizes = {"train": scenes.train, "valid": scenes.valid, "test": scenes.test}
+    with atomic_directory(folder) as temporary:
+        write_captioned_scenes(temporary, sizes, scenes.seed, scenes.captions)
+
+
+def _evaluate(recipe: CaptionRecipe, out: Path, split: str, console: Console) -> None:
+    """Score the finished model; evaluation.json is written last, as the sign that this is done."""
+    captioner = Captioner.load(out / "model")
+    images = read_split(out / "data", split)
+    features = (
+        captioner.read([one.path for one in images]).features
+        if captioner.models[0].config["fine_tuned"]
+        else split_features(FeatureStore.open(out / "data" / "features"), images)
+    )
+    references = [one.captions for one in images]
+    found = evaluate_captions(captioner.models, features, references, recipe.search, TrainingImages.read(out / "data"))
+    records = ({"image": one.name, "caption": text} for one, text in zip(images, found.captions, strict=True))
+    lines = (json.dumps(record, ensure_ascii=False) for record in records)
+    write_text(out / f"{split}.captions.jsonl", "".join(f"{line}\n" for line in lines))
+    scores = cider_by_image(found.captions, references)
+    write_gallery(out / "gallery.html", captioner, images, features, scores, recipe.search)
+    origin = {
+        "split": split,
+        "search": asdict(recipe.search),
+        "seeds": {"training": recipe.training.seed},
+        "data": {"captions_sha256": fingerprint(out / "data" / "text" / f"{split}.jsonl")},
+        "model": {"path": str(out / "model"), "manifest_sha256": fingerprint(out / "model" / "MANIFEST")},
+        "versions": versions(),
+    }
+    write_text(out / "evaluation.json", result_json(found, origin))
+    console.print(render_evaluation(found))
+
+
+def write_gallery(
+    path: Path,
+    captioner: Captioner,
+    images: Sequence[SplitImage],
+    features: npt.NDArray[np.floating],
+    cider: npt.NDArray[np.floating],
+    options: SearchOptions,
+) -> None:
+    """A page of some of the images, spread over the whole set, with captions, references and scores."""
+    chosen = np.unique(np.linspace(0, len(images) - 1, _SHOWN).astype(int))
+    several = SearchOptions(beam=max(3, options.beam), n_best=3, length_penalty=options.length_penalty)
+    captions = caption_features(captioner.models, FeatureColumn.plain(features[chosen][:, None]), several)
+    note = f"{len(chosen)} of {len(images)} images"
+    with Gallery(path, title="Captions", note=note, overwrite=True) as gallery:
+        for i, hypotheses in zip(chosen, captions, strict=True):
+            image = images[i]
+            gallery.add(
+                GalleryEntry(
+                    image.path,
+                    hypotheses[0].text,
+                    hypotheses,
+                    image.captions,
+                    {"CIDEr": float(cider[i])},
+                    name=image.name,
+                )
+            )
+
+
+def _show_where(out: Path, console: Console) -> None:
+    console.rule("done")
+    for text in (
+        f"model         {out / 'model'}",
+        f"scores        {out / 'evaluation.json'}",
+        f"gallery       {out / 'gallery.html'} (open it in a browser)",
+        f"curves        {out / 'curves.png'}, or: tensorboard --logdir {out}",
+        f"data report   {out / 'data' / 'text' / 'report.json'}",
+        "",
+        "Next:",
+        f"  caption --model {out / 'model'} PHOTO.jpg FOLDER --gallery mine.html",
+        "  scripts/prepare_captioning.py --help                prepare your own images",
+        "  README.md                                           all the rest",
+    ):
+        console.print(text, highlight=False, soft_wrap=True)
+
+
+def dry_run_captions(recipe: CaptionRecipe, device: torch.device) -> DryRun:
+    """Build a recipe's model with a full vocabulary and train it on two batches of random features and words."""
+    with device:
+        network = load_network(recipe.prepare.network, pretrained=False)
+        encoder = ImageEncoder(recipe.image, recipe.model, network)
+        encoder.pretrained.requires_grad_(False)
+        model = SequenceModel(recipe.model, encoder, recipe.prepare.text.vocab_size)
+    words = 11  # as long as captions are on average
+    rows = max(1, recipe.training.batch_tokens // (words + 1))
+    batches = []
+    for number in range(2):
+        random = np.random.default_rng(number)
+        captions = Ragged.of(random.integers(SPECIAL_IDS, recipe.prepare.text.vocab_size, (rows, words)).tolist())
+        features = torch.from_numpy(random.standard_normal((rows, network.features), dtype=np.float32))
+        batches.append(make_batch(TensorSource.of(features), captions, np.arange(rows)))
+    return two_updates(model, recipe.training, batches, device)

@@ -1,0 +1,74 @@
+"""Self-critical sequence training: the reward of a sampled caption is by how much it beats the greedy one.
+
+Rennie, Marcheret, Mroueh, Ross and Goel (2017), sections 3 and 4: the gradient is that of the sample's log-probability,
+weighted by CIDEr-D(sample) - CIDEr-D(greedy). The end token is a word of every caption, in reward and loss, or the
+model would learn to stop too early.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from captioning.cider import CiderD
+from captioning.corpus import FeatureColumn, PixelColumn
+from data.batching import Batch, Plan, make_batch
+from data.source import Ragged
+from data.tokenizer import EOS_ID
+from nmt.model import SequenceModel
+from nmt.search import Hypothesis, SearchOptions, search
+
+
+@dataclass(frozen=True)
+class SelfCritical:
+    """Puts a model's own samples in the place of the captions of a batch, weighted by their advantage.
+
+    Args:
+        references: The captions of each image as ids with the end token, by its row in the feature cache.
+        longest: The most tokens of a sample.
+    """
+
+    model: SequenceModel
+    reward: CiderD
+    references: dict[int, list[list[int]]]
+    longest: int
+
+    def __call__(self, batch: Batch, plan: Plan, seed: int) -> Batch:
+        """One sample for each caption of the batch; `seed` decides which."""
+        column = plan.pool.source
+        assert isinstance(column, FeatureColumn | PixelColumn)
+        references = [self.references[row] for row in column.images[plan.rows].tolist()]
+        samples, greedy = self._decode(batch, seed)
+        rewards = self._rewards(samples, references) - self._rewards(greedy, references)
+        made = make_batch(batch.source, Ragged.of([one.tokens for one in samples]), np.arange(len(samples)))
+        weights = torch.repeat_interleave(torch.from_numpy(rewards).float(), _lengths(samples))
+        # a sample that was cut off did not choose to end
+        unfinished = torch.tensor([not one.finished for one in samples])
+        weights[(_lengths(samples).cumsum(0) - 1)[unfinished]] = 0.0
+        return replace(made, weights=weights).to(batch.target.device)
+
+    @torch.no_grad()
+    def _decode(self, batch: Batch, seed: int) -> tuple[list[Hypothesis], list[Hypothesis]]:
+        self.model.eval()  # what is rewarded is what the model writes in use, without dropout
+        rows, device = len(batch.source.lengths), batch.target.device
+        lengths = torch.ones(rows, dtype=torch.long, device=device)
+        state = self.model.start(batch.source)
+        both = []
+        for options in (SearchOptions(sample=True, seed=seed), SearchOptions(beam=1)):
+            found = search(self.model.step, state, options, min_lengths=lengths, max_lengths=lengths * self.longest)
+            both.append([hypotheses[0] for hypotheses in found])
+        self.model.train()
+        return both[0], both[1]
+
+    def _rewards(self, captions: list[Hypothesis], references: list[list[list[int]]]) -> npt.NDArray[np.float64]:
+        found: npt.NDArray[np.float64] = self.reward.scores(
+            [one.tokens + [EOS_ID] * one.finished for one in captions], references
+        )
+        return found
+
+
+def _lengths(samples: Sequence[Hypothesis]) -> Tensor:
+    return torch.tensor([len(one.tokens) + 1 for one in samples])

@@ -1,0 +1,41 @@
+"""How good a captioner is on the validation images: perplexity, and coco-caption scores of really decoded captions."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from captioning.coco_metrics import score_captions
+from captioning.corpus import CaptionCorpus, FeatureColumn, SplitImage
+from captioning.decoding import caption_features
+from data.batching import plan_in_order
+from data.source import Column
+from nmt.checkpoint import TrainedModel
+from nmt.search import SearchOptions
+from nmt.validation import Validation, perplexity
+
+
+@dataclass(frozen=True)
+class CaptionValidator:
+    """Scores a captioner; `images` are decoded, read as `column` says."""
+
+    trained: TrainedModel
+    corpus: CaptionCorpus
+    images: list[SplitImage]
+    column: Column
+    beam: int
+    batch_tokens: int
+
+    def __call__(self) -> Validation:
+        plans = plan_in_order(self.corpus.in_order(), batch_tokens=self.batch_tokens)
+        found = perplexity(self.trained.model, plans)
+        captions = caption_features([self.trained], self.column, SearchOptions(beam=self.beam))
+        scores = score_captions(
+            [each[0].text for each in captions], [image.captions for image in self.images], meteor=False
+        )
+        return Validation(found, {"cider": scores.cider, "bleu4": scores.bleu4})
+
+
+def column_of(array: npt.NDArray[np.floating], images: list[SplitImage]) -> FeatureColumn:
+    """The plain features of some images."""
+    return FeatureColumn.plain(array, np.array([image.row for image in images]))

@@ -1,0 +1,241 @@
+import json
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from captioning.features import FeatureStore
+from tiny import weights
+from tiny_captions import IMAGE, MODEL, train_captions, write_prepared_captions
+
+import nmt.trainer
+from captioning.captioner import Captioner
+from captioning.cider import CiderD
+from captioning.cnn import load_network
+from captioning.config import ImageConfig, StageConfig
+from captioning.corpus import CaptionCorpus, FeatureColumn, Features, read_split
+from captioning.encoder import ImageEncoder, encoder_of
+from captioning.self_critical import SelfCritical
+from data.batching import Plan, plan_batches
+from data.corpus import PreparedCorpus
+from data.errors import UserError
+from data.source import TensorSource
+from data.tokenizer import EOS_ID
+from nmt.checkpoint import load_model
+from nmt.translator import Translator
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_prepared_captions(tmp_path_factory.mktemp("captions"), views=2)
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nmt.trainer, "draw_curves", lambda folder: None)
+        return train_captions(data, tmp_path_factory.mktemp("runs") / "run", max_updates=40, learning_rate=0.02).model
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch):
+    monkeypatch.setattr(nmt.trainer, "draw_curves", lambda folder: None)
+
+
+def own(folder) -> dict[str, torch.Tensor]:
+    """What was learnt, without the CNN."""
+    found = safetensors.torch.load(weights(folder))
+    return {name: value for name, value in found.items() if not name.startswith("encoder.pretrained.")}
+
+
+def cnn(folder) -> dict[str, torch.Tensor]:
+    found = safetensors.torch.load(weights(folder))
+    return {name: value for name, value in found.items() if name.startswith("encoder.pretrained.")}
+
+
+IMAGE_CHANGES = {"first_input": False, "initial_state": True, "every_step": True, "normalise": False}
+
+
+def test_every_option_of_the_image_changes_what_is_trained(data, tmp_path):
+    assert IMAGE_CHANGES.keys() == {field.name for field in fields(ImageConfig)}
+    base = replace(IMAGE, initial_state=True) if False else IMAGE
+    one = own(train_captions(data, tmp_path / "one", image=base, max_updates=2).model)
+    for name, value in IMAGE_CHANGES.items():
+        changed = replace(base, **{name: value}, **({"every_step": True} if name == "first_input" else {}))
+        other = own(train_captions(data, tmp_path / name, image=changed, max_updates=2).model)
+        assert one.keys() != other.keys() or any(not torch.equal(one[key], other[key]) for key in one), name
+
+
+def test_an_image_must_be_seen_somehow():
+    with pytest.raises(ValueError, match="the decoder would never see the image"):
+        ImageConfig(first_input=False)
+
+
+def test_the_image_is_the_first_input_and_nothing_else():
+    """Vinyals et al. (2014), section 3.1: a linear map without bias, from a zero state, once."""
+    network = load_network("efficientnet_lite0", pretrained=False)
+    encoder = ImageEncoder(ImageConfig(normalise=False), MODEL, network)
+    features = torch.randn(3, network.features)
+    context = encoder(TensorSource.of(features))
+    assert (context.state, context.vector, context.memory) == (None, None, None)
+    torch.testing.assert_close(context.first_input, features @ encoder.first_input.weight.T)
+
+
+def test_normalised_features_have_no_length_of_their_own():
+    network = load_network("efficientnet_lite0", pretrained=False)
+    encoder = ImageEncoder(ImageConfig(), MODEL, network)
+    features = torch.randn(3, network.features)
+    one, other = (encoder(TensorSource.of(each)).first_input for each in (features, 7 * features))
+    torch.testing.assert_close(one, other)
+    assert torch.isfinite(encoder(TensorSource.of(torch.zeros(1, network.features))).first_input).all()
+
+
+def test_training_is_resumed_to_the_same_bits(data, tmp_path):
+    whole = train_captions(data, tmp_path / "whole", max_updates=6, checkpoint_every=1)
+    train_captions(data, tmp_path / "parts", max_updates=3, checkpoint_every=1)
+    resumed = train_captions(data, tmp_path / "parts", max_updates=6, checkpoint_every=1, resume=True)
+    assert weights(whole.model) == weights(resumed.model)
+
+
+def test_the_frozen_cnn_stays_as_it_was_published(trained):
+    published = load_network("efficientnet_lite0").state_dict()
+    kept = cnn(trained)
+    assert kept.keys() == {f"encoder.pretrained.{name}" for name in published}
+    assert all(torch.equal(value, kept[f"encoder.pretrained.{name}"]) for name, value in published.items())
+
+
+def test_a_finished_captioner_gives_from_pixels_what_it_gives_from_the_cache(data, trained):
+    images, store = read_split(data, "test"), FeatureStore.open(data / "features")
+    captioner = Captioner.load(trained)
+    read = captioner.read([one.path for one in images])
+    cached = store.array[[one.row for one in images], 0].astype(np.float32)
+    np.testing.assert_allclose(read.features, cached, atol=0.02, rtol=0.01)
+    found = captioner.caption([one.path for one in images])
+    assert all(one.text and one.error is None for one in found)
+    alone = [captioner.caption([one.path])[0] for one in images]
+    assert [one.text for one in alone] == [one.text for one in found]
+    for one, other in zip(alone, found, strict=True):
+        assert one.hypotheses[0].log_prob == pytest.approx(other.hypotheses[0].log_prob, abs=1e-3)
+
+
+def test_an_unreadable_image_does_not_stop_the_others(data, trained, tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"nothing")
+    good = read_split(data, "test")[0].path
+    one, broken, again = Captioner.load(trained).caption([good, tmp_path / "broken.jpg", str(good)])
+    assert one == again and one.text
+    assert broken.error and not broken.hypotheses and broken.text == ""
+
+
+def test_pil_images_and_tensors_are_captioned_like_files(data, trained):
+    from PIL import Image
+    from torchvision.transforms.functional import pil_to_tensor
+
+    path = read_split(data, "test")[0].path
+    image = Image.open(path).convert("RGB")
+    captioner = Captioner.load([trained, trained])
+    found = captioner.caption([path, image, pil_to_tensor(image), pil_to_tensor(image).float() / 255])
+    assert len({one.text for one in found}) == 1
+
+
+def test_translate_and_caption_refuse_each_others_models(trained):
+    with pytest.raises(UserError, match="this model reads images: use it with the caption command"):
+        Translator.load(trained)
+    assert load_model(trained, image_encoder=encoder_of).source is None
+
+
+def test_a_random_view_is_drawn_by_seed_and_epoch(data):
+    store = FeatureStore.open(data / "features")
+    corpus = CaptionCorpus(PreparedCorpus(data / "text" / "train"), Features(store.array))
+
+    def views(seed, epoch):
+        (pool,) = corpus.pools(seed, epoch)
+        return dict(zip(pool.rows.tolist(), pool.source.views.tolist(), strict=True))
+
+    assert views(1, 0) == views(1, 0) != views(1, 1)
+    assert set(views(1, 0).values()) == {0, 1}
+    (pool,) = corpus.in_order()
+    assert not pool.source.views.any()
+
+
+def test_fine_tuning_changes_the_cnn_at_its_own_rate(data, trained, tmp_path):
+    stage = StageConfig(start=str(trained))
+    result = train_captions(data, tmp_path / "run", stage=stage, max_updates=1, pretrained_learning_rate=1e-4)
+    before, after = cnn(trained), cnn(result.model)
+    changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert any(name.endswith("weight") for name in changed)
+    assert not any("running" in name for name in changed)  # batch norm keeps the statistics it was published with
+    largest = max((after[name] - before[name]).abs().max() for name in changed)
+    assert largest == pytest.approx(1e-4, rel=0.01)  # one step of Adam
+    images = read_split(data, "test")
+    assert Captioner.load(result.model).caption([images[0].path])[0].text
+    config = json.loads((result.model / "metrics.json").read_text())
+    assert config["update"] == 1
+    with pytest.raises(UserError, match="the CNN of one was fine-tuned"):
+        Captioner.load([trained, result.model])
+
+
+def self_critical(data, model) -> tuple[SelfCritical, Plan]:
+    loaded = load_model(model, image_encoder=encoder_of)
+    store = FeatureStore.open(data / "features")
+    corpus = CaptionCorpus(PreparedCorpus(data / "text" / "train"), Features(store.array))
+    references = {
+        one.row: [[*loaded.target.encode(caption), EOS_ID] for caption in one.captions]
+        for one in read_split(data, "train")
+    }
+    plan = next(iter(plan_batches(corpus, batch_tokens=256, seed=1, epoch=0)))
+    return SelfCritical(loaded.model, CiderD(list(references.values())), references, 20), plan
+
+
+def test_samples_are_weighted_by_how_much_they_beat_the_greedy_caption(data, trained):
+    rewrite, plan = self_critical(data, trained)
+    batch = plan.collate(reverse_source=True)
+    made = rewrite(batch, plan, 5)
+    assert len(made.labels) == len(made.weights)
+    assert torch.equal(made.labels, rewrite(batch, plan, 5).labels)
+    assert not torch.equal(made.target, rewrite(batch, plan, 6).target)
+    samples, greedy = rewrite._decode(batch, 5)
+    references = [rewrite.references[row] for row in plan.pool.source.images[plan.rows].tolist()]
+    rewards = [rewrite.reward.scores([one.tokens + [EOS_ID] * one.finished for one in each], references)
+               for each in (samples, greedy)]  # fmt: skip
+    start = 0
+    for i, one in enumerate(samples):
+        length = len(one.tokens) + 1
+        own_labels, own_weights = made.labels[start : start + length], made.weights[start : start + length]
+        assert own_labels.tolist() == [*one.tokens, EOS_ID]
+        expected = [rewards[0][i] - rewards[1][i]] * length
+        if not one.finished:
+            expected[-1] = 0.0
+        np.testing.assert_allclose(own_weights.numpy(), expected, rtol=1e-5, atol=1e-6)
+        start += length
+    assert made.weights.abs().max() > 0
+
+
+def test_self_critical_training_starts_from_a_model(data, trained, tmp_path):
+    with pytest.raises(ValueError, match=r"stage\.self_critical needs a trained model"):
+        StageConfig(self_critical=True)
+    stage = StageConfig(start=str(trained), self_critical=True)
+    result = train_captions(data, tmp_path / "run", stage=stage, max_updates=2, label_smoothing=0.0)
+    before, after = own(trained), own(result.model)
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    plain = train_captions(data, tmp_path / "plain", stage=StageConfig(start=str(trained)), max_updates=2)
+    assert any(not torch.equal(after[name], value) for name, value in own(plain.model).items())
+
+
+def test_a_second_training_wants_the_data_of_the_first(trained, tmp_path):
+    other = write_prepared_captions(tmp_path, train=12)
+    with pytest.raises(UserError, match="its vocabulary is not that of"):
+        train_captions(other, tmp_path / "run", stage=StageConfig(start=str(trained)))
+
+
+def test_a_metric_of_another_task_is_refused(data, tmp_path):
+    with pytest.raises(UserError, match=r"training\.metric is bleu, but this task has only perplexity, cider, bleu4"):
+        train_captions(data, tmp_path / "run", metric="bleu", max_updates=1)
+
+
+def test_feature_columns_read_the_view_that_is_asked_for():
+    array = np.arange(2 * 3 * 4, dtype=np.float16).reshape(2, 3, 4)
+    column = FeatureColumn(array, np.array([1, 0]), np.array([2, 1]))
+    batch = column.collate(np.array([1, 0]), reverse=True)
+    assert batch.values.tolist() == [array[0, 1].tolist(), array[1, 2].tolist()]
+    assert batch.values.dtype == torch.float32 and batch.lengths.tolist() == [1, 1]
