@@ -13,6 +13,7 @@ CIDEr, computes CIDEr-D, line for line as the later ciderD code that self-critic
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -114,7 +115,7 @@ def human_agreement(references: Sequence[Sequence[str]], *, meteor: bool = True)
     if not passes:
         raise ValueError("there are no captions to score")
     scores = [_score(*corpus) for corpus in passes]
-    means = {name: float(np.mean([getattr(one, name) for one in scores])) for name in _WITHOUT_JAVA}
+    means: dict[str, Any] = {name: float(np.mean([getattr(one, name) for one in scores])) for name in _WITHOUT_JAVA}
     found = replace(scores[0], **means)
     if meteor:
         found = _with_meteor(found, passes)

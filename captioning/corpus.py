@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -72,6 +72,7 @@ class PixelColumn:
         return TensorSource.of(torch.stack(pixels))
 
 
+@runtime_checkable
 class ImageColumns(Protocol):
     """How the images of some captions are to be read."""
 

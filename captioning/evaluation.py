@@ -152,15 +152,19 @@ def render(found: CaptionEvaluation) -> RenderableType:
     for name in ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "CIDEr-D"):
         table.add_column(name, justify="right")
     rows = (
-        ("the model", found.model),
-        ("the nearest training image", found.nearest_image),
-        ("the model, wrong image", found.wrong_image),
-        ("a person (the others as references)", found.human),
+        ("model", found.model),
+        ("nearest image", found.nearest_image),
+        ("wrong image", found.wrong_image),
+        ("a person", found.human),
     )
     for label, scores in rows:
         values = scores_dict(scores).values()
         table.add_row(label, *("-" if value is None else f"{value:.3f}" for value in values))
     share = "" if found.from_train is None else f"; {found.from_train:.0%} stand word for word in the training captions"
+    table.caption = (
+        "nearest image: a caption of the most similar training image; wrong image: the model fed another image of "
+        "these; a person: one reference against the others"
+    )
     remarks = [
         f"{found.distinct:,} distinct captions{share}; {found.unfinished:,} cut off at the length limit",
         *(f"{name}: {how}" for name, how in found.model.computed.items()),

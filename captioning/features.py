@@ -67,7 +67,7 @@ class FeatureStore:
         found = _read_json(path / _DONE)
         try:
             array = np.load(path / _ARRAY, mmap_mode="r")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise UserError(f"{path / _ARRAY}: missing or damaged ({error}): extract the features again") from error
         if list(array.shape) != found["shape"] or array.dtype != np.float16:
             raise UserError(

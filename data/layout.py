@@ -145,8 +145,9 @@ def _group(thing: Thing, rng: random.Random, scale: float, pitch: float) -> list
 def _attempt(scene: Scene, rng: random.Random, scale: float, attempt: int) -> list[PlacedShape]:
     scale *= rng.uniform(0.94, 1.03)
     placed: dict[Thing, list[PlacedShape]] = {}
-    # What stands apart comes last, since it can go farther out.
-    facts = sorted(scene.facts, key=lambda fact: (isinstance(fact[1], Place), rng.random()))
+    # What stands apart comes last, since it can go farther out; unless that fails, as it may for "next to".
+    apart_last = attempt < 4 * _PATIENCE or rng.random() < 0.5
+    facts = sorted(scene.facts, key=lambda fact: (apart_last and isinstance(fact[1], Place), rng.random()))
     for first, relation, second in facts:
         if not placed:
             start = min((first, second), key=lambda thing: thing.count)

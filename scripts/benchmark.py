@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from data.readers import read_lines
 from scripts.command import Parser, run
 
 _SAMPLE_SECONDS = 0.1
+_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,84 @@ def measure_prepare(pairs: int, corpus: Path) -> PrepareMeasurement:
         peak = _peak_memory(command)
         report = json.loads((folder / "prepared" / "report.json").read_text(encoding="utf-8"))
     return PrepareMeasurement(pairs, report["seconds"], report["pairs_per_second"], peak / 1e6, hardware())
+
+
+@dataclass(frozen=True)
+class FeaturesMeasurement:
+    """Speed of feature extraction beside the plain way: float32, one image after the other.
+
+    Speeds are in images per second of elapsed time, the median of several rounds in which both ways alternate; cpu_ratio
+    compares the processor time of the two instead, which other processes on the machine disturb less.
+    """
+
+    network: str
+    images: int
+    threads: int
+    plain: float
+    ours: float
+    ratio: float
+    cpu_ratio: float
+    plain_rounds: list[float]
+    our_rounds: list[float]
+    largest_difference: float  # between the features of the two
+    hardware: str
+
+
+def measure_features(folder: Path, name: str, count: int, threads: int) -> FeaturesMeasurement:
+    """Extract the features of the first `count` images of a folder in both ways.
+
+    Raises:
+        UserError: there are no images, or no such network.
+    """
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from captioning.cnn import load_network
+    from captioning.features import extract
+
+    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))[:count]
+    if not paths:
+        raise UserError(f"{folder}: no .jpg or .png files in it: choose another --images")
+    torch.set_num_threads(threads)
+    network = load_network(name)
+
+    def plain() -> np.ndarray:
+        rows = []
+        with torch.inference_mode():
+            for path in paths:
+                pixels = network.preprocessing(Image.open(path).convert("RGB"))
+                rows.append(network(pixels[None])[0].numpy())
+        return np.stack(rows)
+
+    def ours() -> np.ndarray:
+        with tempfile.TemporaryDirectory(prefix="benchmark-") as out:
+            images = [(path.name, path) for path in paths]
+            return np.array(extract(images, network, Path(out), workers=threads).array[:, 0])
+
+    elapsed: dict[str, list[float]] = {"plain": [], "ours": []}
+    busy: dict[str, list[float]] = {"plain": [], "ours": []}
+    found: dict[str, np.ndarray] = {}
+    for _ in range(_ROUNDS):
+        for way, run_it in (("plain", plain), ("ours", ours)):
+            began, began_busy = time.perf_counter(), time.process_time()
+            found[way] = run_it()
+            elapsed[way].append(time.perf_counter() - began)
+            busy[way].append(time.process_time() - began_busy)
+    median = {way: statistics.median(seconds) for way, seconds in elapsed.items()}
+    return FeaturesMeasurement(
+        network=name,
+        images=len(paths),
+        threads=threads,
+        plain=len(paths) / median["plain"],
+        ours=len(paths) / median["ours"],
+        ratio=median["plain"] / median["ours"],
+        cpu_ratio=statistics.median(busy["plain"]) / statistics.median(busy["ours"]),
+        plain_rounds=[len(paths) / seconds for seconds in elapsed["plain"]],
+        our_rounds=[len(paths) / seconds for seconds in elapsed["ours"]],
+        largest_difference=float(np.abs(found["plain"] - found["ours"]).max()),
+        hardware=hardware(),
+    )
 
 
 def _peak_memory(command: Sequence[str]) -> int:
@@ -95,9 +175,6 @@ def hardware() -> str:
 
 
 def benchmark() -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     prepare = Parser(
         "benchmark.py prepare",
         "Prepare a corpus of repeated sentence pairs; print pairs per second and the peak memory of all processes.",
@@ -106,21 +183,63 @@ def benchmark() -> None:
     prepare.add_argument("--pairs", type=int, default=2_000_000, help="Sentence pairs to prepare.")
     prepare.add_argument("--data", type=Path, required=True, help="Folder that holds fra.txt (TSV).")
     prepare.add_argument("--json", type=Path | None, help="File to write the measurement to.")
-    parser = Parser("benchmark.py", "Measure speed and memory.", "benchmark.py prepare")
-    parser.add_subcommands(dest="what").add_subcommand("prepare", prepare)
-    prepare.prog = "benchmark.py prepare"  # a subcommand gets the whole usage of its parent put before its name
-    options = parser.read().prepare
-    if options.pairs < 1:
-        prepare.error(f"--pairs {options.pairs}: give 1 or more")
-    found = measure_prepare(options.pairs, options.data / "fra.txt")
-    table = Table("pairs", "seconds", "pairs/s", "peak memory (MB)", caption=found.hardware, caption_justify="left")
-    table.add_row(f"{found.pairs:,}", f"{found.seconds:.1f}", f"{found.pairs_per_second:,.0f}", f"{found.peak_mb:,.0f}")
+    features = Parser(
+        "benchmark.py features",
+        "Extract image features, and alternately compute them one image at a time; print the speed of both.",
+        "benchmark.py features --images DIR [--network NAME] [--count 200] [--threads 1] [--json OUT]",
+    )
+    features.add_argument("--images", type=Path, required=True, help="Folder of images.")
+    features.add_argument("--network", type=str, default="efficientnet_lite2", help="Image network.")
+    features.add_argument("--count", type=int, default=200, help="Images to use.")
+    features.add_argument("--threads", type=int, default=1, help="Threads that compute, and that open images.")
+    features.add_argument("--json", type=Path | None, help="File to write the measurement to.")
+    parser = Parser("benchmark.py", "Measure speed and memory.", "benchmark.py prepare|features")
+    commands = parser.add_subcommands(dest="what")
+    for name, command in (("prepare", prepare), ("features", features)):
+        commands.add_subcommand(name, command)
+        command.prog = f"benchmark.py {name}"  # a subcommand gets the whole usage of its parent put before its name
+    read = parser.read()
+    if read.what == "prepare":
+        options = read.prepare
+        if options.pairs < 1:
+            prepare.error(f"--pairs {options.pairs}: give 1 or more")
+        prepared = measure_prepare(options.pairs, options.data / "fra.txt")
+        figures = {
+            "pairs": f"{prepared.pairs:,}",
+            "seconds": f"{prepared.seconds:.1f}",
+            "pairs/s": f"{prepared.pairs_per_second:,.0f}",
+            "peak memory (MB)": f"{prepared.peak_mb:,.0f}",
+        }
+        _tell(figures, prepared, options.json)
+    else:
+        options = read.features
+        for name in ("count", "threads"):
+            if options[name] < 1:
+                features.error(f"--{name} {options[name]}: give 1 or more")
+        extracted = measure_features(options.images, options.network, options.count, options.threads)
+        figures = {
+            "images": f"{extracted.images:,}",
+            "plain loop, images/s": f"{extracted.plain:.1f}",
+            "extraction, images/s": f"{extracted.ours:.1f}",
+            "ratio": f"{extracted.ratio:.2f}",
+            "ratio of CPU time": f"{extracted.cpu_ratio:.2f}",
+            "largest difference": f"{extracted.largest_difference:.4f}",
+        }
+        _tell(figures, extracted, options.json)
+
+
+def _tell(figures: dict[str, str], found: PrepareMeasurement | FeaturesMeasurement, json_path: Path | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*figures, caption=found.hardware, caption_justify="left")
+    table.add_row(*figures.values())
     Console().print(table)
-    if options.json:
+    if json_path:
         try:
-            options.json.write_text(json.dumps(asdict(found), indent=2) + "\n", encoding="utf-8")
+            json_path.write_text(json.dumps(asdict(found), indent=2) + "\n", encoding="utf-8")
         except OSError as error:
-            raise UserError(f"{options.json}: cannot be written ({error.strerror}): choose another --json") from error
+            raise UserError(f"{json_path}: cannot be written ({error.strerror}): choose another --json") from error
 
 
 if __name__ == "__main__":
