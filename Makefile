@@ -14,6 +14,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: setup
 	$(BIN)/python scripts/run.py demo --out runs/demo --resume
+	$(BIN)/python scripts/run.py demo_scenes --out runs/demo_scenes --resume
 
 test: setup lint
 	$(BIN)/python -m pytest

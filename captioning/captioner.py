@@ -78,7 +78,7 @@ class Captioner:
         encoder = first.model.encoder
         assert isinstance(encoder, ImageEncoder)
         self.models = list(models)
-        self.network = fast(encoder.pretrained)
+        self.network, self.kind = fast(encoder.pretrained), encoder.kind
 
     @classmethod
     def load(cls, path: Path | str | Sequence[Path | str], device: torch.device | None = None) -> Captioner:
@@ -106,9 +106,9 @@ class Captioner:
             except ImageError as error:
                 errors[i] = str(error)
             if waiting and (len(waiting) == batch_images or i + 1 == len(images)):
-                features.append(compute_features(self.network, torch.stack(waiting), "pooled").float().numpy())
+                features.append(compute_features(self.network, torch.stack(waiting), self.kind).float().numpy())
                 waiting = []
-        empty = np.zeros((0, self.network.features), dtype=np.float32)
+        empty = np.zeros((0, self.network.size(self.kind)), dtype=np.float32)
         return ReadImages(np.concatenate([empty, *features]), rows, errors)
 
     def caption(

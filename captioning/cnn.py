@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor, fx, nn
@@ -16,6 +17,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from captioning.pretrained import LITE_SIZES, build, fill, torchvision_weights, weights_file
 from data.errors import UserError
 from data.readers import fingerprint
+
+Kind = Literal["pooled", "regions", "grid"]
+REGIONS = 3
 
 Pixels = UInt8[Tensor, "batch 3 height width"] | Float[Tensor, "batch 3 height width"]
 
@@ -112,6 +116,25 @@ class ImageNetwork(nn.Module):
         run = fx.Interpreter(self.body, graph=self._found_grid())
         found: Tensor = run.run(self._normalized(pixels))
         return found.flatten(2).transpose(1, 2).float()
+
+    def regions(self, pixels: Pixels) -> Float[Tensor, "batch region_features"]:
+        """The mean of the grid in each of 3 x 3 regions, one after the other, so that what is where is kept (the second
+        level of Lazebnik, Schmid and Ponce 2006 with other cells). Raises UserError as `grid`."""
+        run = fx.Interpreter(self.body, graph=self._found_grid())
+        found: Tensor = run.run(self._normalized(pixels))
+        return F.adaptive_avg_pool2d(found.float(), REGIONS).flatten(1)
+
+    def read(self, pixels: Pixels, kind: Kind) -> Float[Tensor, "batch *shape"]:
+        """The features of one kind."""
+        if kind == "pooled":
+            return self(pixels)  # type: ignore[no-any-return]
+        return self.regions(pixels) if kind == "regions" else self.grid(pixels)
+
+    def size(self, kind: Kind) -> int:
+        """How many features of one kind there are, for each position in a grid."""
+        if kind == "pooled":
+            return self.features
+        return self.grid_features * (REGIONS**2 if kind == "regions" else 1)
 
     @property
     def grid_features(self) -> int:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from captioning.cnn import ImageNetwork, Preprocessing, load_network
+from captioning.cnn import ImageNetwork, Kind, Preprocessing, load_network
 from captioning.config import ImageConfig
 from data.source import Source, TensorSource
 from nmt.config import ModelConfig
@@ -21,9 +21,10 @@ class ImageEncoder(Encoder):
     fine_tuned: the CNN's weights are no longer the published ones, so that cached features are not its own
     """
 
-    def __init__(self, image: ImageConfig, config: ModelConfig, network: ImageNetwork) -> None:
+    def __init__(self, image: ImageConfig, config: ModelConfig, network: ImageNetwork, kind: Kind = "pooled") -> None:
+        """Args: kind: Of the features that are read."""
         super().__init__(vector=config.embedding if image.every_step else 0)
-        self.image, self.fine_tuned = image, False
+        self.image, self.kind, self.fine_tuned = image, kind, False
         self.layers, self.hidden = config.layers, config.hidden
         self.pretrained: ImageNetwork = network
         self.first_input = self._linear(image.first_input, config.embedding)
@@ -31,12 +32,14 @@ class ImageEncoder(Encoder):
         self.every_step = self._linear(image.every_step, config.embedding)
 
     def _linear(self, wanted: bool, size: int) -> nn.Linear | None:
-        return nn.Linear(self.pretrained.features, size, bias=False) if wanted else None
+        return nn.Linear(self.pretrained.size(self.kind), size, bias=False) if wanted else None
 
     def forward(self, source: Source) -> Context:
         assert isinstance(source, TensorSource)
         pixels = source.values.dim() == 4
-        features: Float[Tensor, "batch features"] = self.pretrained(source.values) if pixels else source.values
+        features: Float[Tensor, "batch features"] = (
+            self.pretrained.read(source.values, self.kind) if pixels else source.values
+        )
         if self.image.normalise:
             features = features / features.pow(2).mean(-1, keepdim=True).clamp(min=1e-12).sqrt()
         return Context(
@@ -64,6 +67,6 @@ def encoder_of(config: dict[str, Any]) -> ImageEncoder:
     network = load_network(made["name"], pretrained=False)
     network.preprocessing = preprocessing_of(made)
     network.weights_sha256 = made["weights_sha256"]
-    encoder = ImageEncoder(ImageConfig(**config["image"]), ModelConfig(**config["model"]), network)
+    encoder = ImageEncoder(ImageConfig(**config["image"]), ModelConfig(**config["model"]), network, made["kind"])
     encoder.fine_tuned = config["fine_tuned"]
     return encoder

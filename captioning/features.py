@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from io import FileIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,12 +26,10 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
-from captioning.cnn import ImageNetwork, Preprocessing, fast
+from captioning.cnn import ImageNetwork, Kind, Preprocessing, fast
 from captioning.images import ImageError, open_image
 from data.errors import UserError
 from data.files import write_text
-
-Kind = Literal["pooled", "grid"]
 
 _ARRAY, _DONE, _UNFINISHED = "features.npy", "features.json", "unfinished.json"
 # Larger batches leave a CPU's cache, and their memory is fetched anew from the system each time: EfficientNet-Lite2
@@ -211,13 +209,12 @@ def compute_features(network: ImageNetwork, pixels: UInt8[Tensor, "rows 3 size s
     device = next(network.parameters()).device
     size = _CPU_BATCH if device.type == "cpu" else max(1, len(pixels))
     parts = (pixels[i : i + size].to(device) for i in range(0, len(pixels), size))
-    run = network if kind == "pooled" else network.grid
-    return torch.cat([run(part).half().cpu() for part in parts])
+    return torch.cat([network.read(part, kind).half().cpu() for part in parts])
 
 
 def _row_shape(network: ImageNetwork, kind: Kind) -> tuple[int, ...]:
-    if kind == "pooled":
-        return (network.features,)
+    if kind != "grid":
+        return (network.size(kind),)
     size = network.preprocessing.size
     with torch.inference_mode():
         return tuple(compute_features(network, torch.zeros(1, 3, size, size, dtype=torch.uint8), kind).shape[1:])

@@ -21,7 +21,7 @@ import yaml
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
-from captioning.cnn import ImageNetwork, load_network
+from captioning.cnn import ImageNetwork, Kind, load_network
 from captioning.config import CaptionPrepareConfig
 from captioning.corpus import SplitImage, write_split
 from captioning.features import FeatureStore, extract
@@ -100,10 +100,13 @@ def prepare_captioning(
                     "name of its own"
                 )
     images = [(name, image.path) for name, image in unique.items()]
-    store = extract(images, network, out / "features", views=config.views, console=console)
+    store = extract(images, network, out / "features", kind=config.kind, views=config.views, console=console)
     with atomic_directory(out / "text", overwrite=overwrite) as folder:
         report = _write_text(config, found, store, folder)
-        settings = asdict(config) | {"base": str((base or Path()).resolve()), "network_used": describe_network(network)}
+        settings = asdict(config) | {
+            "base": str((base or Path()).resolve()),
+            "network_used": describe_network(network, config.kind),
+        }
         text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
         (folder / "config.yaml").write_text(text, encoding="utf-8")
         text = json.dumps(asdict(report), indent=2, ensure_ascii=False)
@@ -111,10 +114,11 @@ def prepare_captioning(
     return report
 
 
-def describe_network(network: ImageNetwork) -> dict[str, object]:
+def describe_network(network: ImageNetwork, kind: Kind) -> dict[str, object]:
     """What a feature depends on beside the image: recorded in every model."""
     return {
         "name": network.name,
+        "kind": kind,
         "weights_sha256": network.weights_sha256,
         "preprocessing": json.loads(json.dumps(asdict(network.preprocessing))),  # tuples as lists, as YAML has them
     }

@@ -200,7 +200,7 @@ def dry_run_captions(recipe: CaptionRecipe, device: torch.device) -> DryRun:
     """Build a recipe's model with a full vocabulary and train it on two batches of random features and words."""
     with device:
         network = load_network(recipe.prepare.network, pretrained=False)
-        encoder = ImageEncoder(recipe.image, recipe.model, network)
+        encoder = ImageEncoder(recipe.image, recipe.model, network, recipe.prepare.kind)
         encoder.pretrained.requires_grad_(False)
         model = SequenceModel(recipe.model, encoder, recipe.prepare.text.vocab_size)
     words = 11  # as long as captions are on average
@@ -209,6 +209,6 @@ def dry_run_captions(recipe: CaptionRecipe, device: torch.device) -> DryRun:
     for number in range(2):
         random = np.random.default_rng(number)
         captions = Ragged.of(random.integers(SPECIAL_IDS, recipe.prepare.text.vocab_size, (rows, words)).tolist())
-        features = torch.from_numpy(random.standard_normal((rows, network.features), dtype=np.float32))
+        features = torch.from_numpy(random.standard_normal((rows, network.size(recipe.prepare.kind)), dtype=np.float32))
         batches.append(make_batch(TensorSource.of(features), captions, np.arange(rows)))
     return two_updates(model, recipe.training, batches, device)

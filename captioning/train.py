@@ -140,7 +140,7 @@ def _begin(image: ImageConfig, model: ModelConfig, data: PreparedCaptions) -> Se
     with torch.device("meta"):
         architecture = load_network(used["name"], pretrained=False)
     try:
-        network = SequenceModel(model, ImageEncoder(image, model, architecture), len(data.target))
+        network = SequenceModel(model, ImageEncoder(image, model, architecture, used["kind"]), len(data.target))
     except ValueError as error:
         raise UserError(str(error)) from error
     # only after the new weights are initialised, for these are not to be

@@ -59,8 +59,8 @@ def measure_prepare(pairs: int, corpus: Path) -> PrepareMeasurement:
 class FeaturesMeasurement:
     """Speed of feature extraction beside the plain way: float32, one image after the other.
 
-    Speeds are in images per second of elapsed time, the median of several rounds in which both ways alternate; cpu_ratio
-    compares the processor time of the two instead, which other processes on the machine disturb less.
+    Speeds are in images per second of elapsed time, the median of several rounds in which both ways alternate;
+    cpu_ratio compares the processor time of the two instead, which other processes on the machine disturb less.
     """
 
     network: str
