@@ -129,6 +129,20 @@ def test_pooling_the_grid_gives_the_feature(resnet):
         torch.testing.assert_close(squeezed.grid(pixels).mean(1), squeezed(pixels))
 
 
+def test_regions_tell_where_something_is(lite):
+    """The means of a grid of 7 x 7 in 3 x 3 regions, whose mean over all cells is that of the grid only roughly."""
+    pixels = noise(2, 224)
+    pixels[1] = pixels[0].flip(-1)
+    with torch.inference_mode():
+        grid, regions = lite.grid(pixels), lite.regions(pixels)
+        assert lite.size("regions") == regions.shape[1] == 9 * lite.size("grid") == 9 * grid.shape[2]
+        whole = grid.transpose(1, 2).unflatten(2, (7, 7))
+        torch.testing.assert_close(regions.unflatten(1, (-1, 9))[..., 0], whole[..., :3, :3].mean((-2, -1)))
+        assert not torch.allclose(regions[0], regions[1], atol=1e-2)
+        torch.testing.assert_close(lite.read(pixels, "pooled"), lite(pixels))
+        torch.testing.assert_close(lite.read(pixels, "regions"), regions)
+
+
 def test_fast_gives_the_same_features(lite, resnet):
     assert (norms(fast(lite)), norms(fast(resnet))) == (0, 0)
     before = {name: value.clone() for name, value in lite.state_dict().items()}
