@@ -63,9 +63,9 @@ def test_broken_missing_and_repeated_images_are_left_out_by_name(tmp_path):
 
 def test_overlong_captions_are_dropped_or_truncated_as_asked(tmp_path):
     corpus = write_scenes(tmp_path / "corpus")
-    dropped = prepare_captioning(caption_config(max_length=11), tmp_path / "one", silent(), base=corpus).splits["train"]
+    dropped = prepare_captioning(caption_config(max_length=9), tmp_path / "one", silent(), base=corpus).splits["train"]
     cut = prepare_captioning(
-        caption_config(max_length=11, overlong="truncate"), tmp_path / "two", silent(), base=corpus
+        caption_config(max_length=9, overlong="truncate"), tmp_path / "two", silent(), base=corpus
     ).splits["train"]
     assert dropped.dropped["overlong"] == cut.truncated > 0
     assert dropped.captions == 48 - cut.truncated
@@ -78,7 +78,7 @@ def test_features_are_kept_when_the_text_is_prepared_again(tmp_path):
     before = (tmp_path / "data" / "features" / "features.npy").stat()
     with pytest.raises(UserError, match="is prepared already"):
         prepare_captioning(caption_config(), tmp_path / "data", silent(), base=corpus)
-    prepare_captioning(caption_config(max_length=11), tmp_path / "data", silent(), base=corpus, overwrite=True)
+    prepare_captioning(caption_config(max_length=9), tmp_path / "data", silent(), base=corpus, overwrite=True)
     after = (tmp_path / "data" / "features" / "features.npy").stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
 
