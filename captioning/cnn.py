@@ -234,7 +234,7 @@ def fast(network: ImageNetwork) -> ImageNetwork:
     made = copy.deepcopy(network).requires_grad_(False)
     made.body = _fold_batch_norm(made.body)
     made._grid_graph = None
-    made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    made.to(memory_format=torch.channels_last)
     if bfloat16_computes(next(made.parameters()).device):
         made.to(torch.bfloat16)
     return made
