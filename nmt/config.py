@@ -17,7 +17,8 @@ class ModelConfig:
         dropout: Share of activations dropped on embeddings, between layers and before the output.
         residual: Add the input of each layer but the first to its output.
         tied: Share weights: none, target (word vectors in and out of the decoder) or all (the source's too, for a
-            shared vocabulary). Tied weights need embedding equal to hidden.
+            shared vocabulary). Where hidden differs from embedding, a linear map without bias brings the output to
+            the size of the word vectors first (Press and Wolf 2017, section 3, projection).
         reverse_source: Read the source backwards (Sutskever et al. 2014, section 3.3).
         init: How weights start: default (uniform by fan-in, and forget gates open) or uniform.
         init_range: With init uniform, every weight starts between -init_range and +init_range; 0.08 in the 2014
@@ -38,10 +39,6 @@ class ModelConfig:
         _check(self, "model", ("layers", "hidden", "embedding"), lambda value: value >= 1, "1 or more")
         _check(self, "model", ("dropout",), lambda value: 0 <= value < 1, "at least 0 and below 1")
         _check(self, "model", ("init_range",), lambda value: 0 < value < math.inf, "a number above 0")
-        if self.tied != "none" and self.embedding != self.hidden:
-            raise ValueError(
-                f"model.tied {self.tied} needs model.embedding ({self.embedding}) equal to model.hidden ({self.hidden})"
-            )
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,11 @@ class Decoder(nn.Module):
         self.stack = RecurrentStack(
             config.embedding + vector, config.hidden, config.layers, config.dropout, config.residual
         )
-        self.output = nn.Linear(config.hidden, vocabulary)
         self.tied = config.tied != "none"
+        # words that are read and written as one vector are compared with the output in their own space
+        narrow = self.tied and config.embedding != config.hidden
+        self.projection = nn.Linear(config.hidden, config.embedding, bias=False) if narrow else None
+        self.output = nn.Linear(config.embedding if self.tied else config.hidden, vocabulary)
         self.tie()
 
     def tie(self) -> None:
@@ -64,8 +67,7 @@ class Decoder(nn.Module):
         outputs, _ = self.stack(_beside(self.dropout(self.embedding(target)), vector), state.recurrent)
         # attention goes here, for all steps at once, before the projection
         real = outputs.reshape(-1, outputs.shape[-1]).index_select(0, positions)
-        logits: Tensor = self.output(self.dropout(real))
-        return logits
+        return self._logits(real)
 
     def step(
         self, tokens: Int[Tensor, " rows"], state: DecoderState
@@ -73,7 +75,12 @@ class Decoder(nn.Module):
         """Scores of the next word after one more token."""
         inputs = _beside(self.dropout(self.embedding(tokens)), state.vector)
         outputs, recurrent = self.stack.step(inputs, state.recurrent)
-        return self.output(self.dropout(outputs)), DecoderState(recurrent, state.vector)
+        return self._logits(outputs), DecoderState(recurrent, state.vector)
+
+    def _logits(self, outputs: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows vocabulary"]:
+        words = self.dropout(outputs)
+        logits: Tensor = self.output(words if self.projection is None else self.projection(words))
+        return logits
 
 
 def _beside(words: Float[Tensor, "*rows embedding"], vector: Tensor | None) -> Float[Tensor, "*rows inputs"]:
