@@ -178,7 +178,9 @@ class _Tracer(fx.Tracer):
     """Takes convolution and batch norm as single steps, also the variants of other libraries."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, (nn.Conv2d, nn.BatchNorm2d)) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, (nn.Conv2d, nn.BatchNorm2d, _Pointwise)) or super().is_leaf_module(
+            m, module_qualified_name
+        )
 
 
 class _Shapes(fx.Interpreter):
@@ -228,16 +230,42 @@ def load_network(name: str, weights: Path | None = None, *, pretrained: bool = T
 
 def fast(network: ImageNetwork) -> ImageNetwork:
     """A copy for inference that gives the same features: batch norm folded into the convolutions before it, channels
-    last in memory, and bfloat16 where the device computes in it. Batch norm that follows no convolution stays."""
+    last in memory, and bfloat16 where the device computes in it. Batch norm that follows no convolution stays.
+
+    In float32 on a processor, convolutions of one pixel become matrix products, which is what they are.
+    """
     from nmt.processes import bfloat16_computes
 
     made = copy.deepcopy(network).requires_grad_(False)
+    device = next(made.parameters()).device
     made.body = _fold_batch_norm(made.body)
     made._grid_graph = None
-    made.to(memory_format=torch.channels_last)
-    if bfloat16_computes(next(made.parameters()).device):
+    if bfloat16_computes(device):
         made.to(torch.bfloat16)
-    return made
+    elif device.type == "cpu":
+        _pointwise_as_products(made.body)
+    return made.to(memory_format=torch.channels_last)
+
+
+class _Pointwise(nn.Module):
+    """A convolution of one pixel, of channels-last pixels: torch's own copies them first where it uses one thread."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(conv.weight.flatten(1), requires_grad=False), conv.bias
+
+    def forward(self, pixels: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch out height width"]:
+        return F.linear(pixels.permute(0, 2, 3, 1), self.weight, self.bias).permute(0, 3, 1, 2)
+
+
+def _pointwise_as_products(body: nn.Module) -> None:
+    for name, module in list(body.named_modules()):
+        if isinstance(module, nn.Conv2d) and type(module).forward is nn.Conv2d.forward:
+            plain = module.kernel_size == module.stride == (1, 1) and module.padding == (0, 0) and module.groups == 1
+            if plain:
+                body.set_submodule(name, _Pointwise(module))
+        elif isinstance(module, nn.ReLU | nn.ReLU6):
+            module.inplace = True
 
 
 def _fold_batch_norm(body: nn.Module) -> nn.Module:

@@ -25,7 +25,7 @@ from data.errors import UserError
 from data.length_ratio import LengthRatio
 from data.tokenizer import EOS_ID, Tokenizer
 from nmt.checkpoint import TrainedModel, load_model
-from nmt.config import ModelConfig, TrainingConfig
+from nmt.config import ModelConfig, TrainingConfig, changed_settings
 from nmt.model import SequenceModel
 from nmt.processes import make_accelerator
 from nmt.run_directory import RunDirectory
@@ -100,7 +100,7 @@ def train_captioning(
     stage = stage or StageConfig()
     data = PreparedCaptions.read(prepared)
     torch.manual_seed(training.seed)
-    network = _continue(Path(stage.start), data) if stage.start else _begin(image, model, data)
+    network = _continue(Path(stage.start), data, image, model) if stage.start else _begin(image, model, data)
     encoder = network.encoder
     assert isinstance(encoder, ImageEncoder)
     fine_tuned = training.pretrained_learning_rate > 0
@@ -156,9 +156,17 @@ def _begin(image: ImageConfig, model: ModelConfig, data: PreparedCaptions) -> Se
     return network
 
 
-def _continue(start: Path, data: PreparedCaptions) -> SequenceModel:
+def _continue(start: Path, data: PreparedCaptions, image: ImageConfig, model: ModelConfig) -> SequenceModel:
     """A finished model to train on."""
     before = load_model(start, image_encoder=encoder_of)
+    for name, wanted, default in (("image", image, ImageConfig()), ("model", model, ModelConfig())):
+        # what equals the defaults need not have been asked for
+        asked = {key: value for key, value in asdict(wanted).items() if value != asdict(default)[key]}
+        if changed := changed_settings({name: before.config[name]}, {name: asked}):
+            raise UserError(
+                f"{start}: {'; '.join(changed)}: a second stage keeps the settings of the model it starts from, so "
+                "leave these out"
+            )
     if before.target != data.target:
         raise UserError(
             f"{start}: its vocabulary is not that of {data.path}: start from a model that was trained on this data"

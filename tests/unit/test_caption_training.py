@@ -228,6 +228,18 @@ def test_a_second_training_wants_the_data_of_the_first(trained, tmp_path):
         train_captions(other, tmp_path / "run", stage=StageConfig(start=str(trained)))
 
 
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"model": replace(MODEL, dropout=0.5)}, r"model\.dropout was 0\.2 and is 0\.5"),
+        ({"image": replace(IMAGE, every_step=True)}, r"image\.every_step was False and is True"),
+    ],
+)
+def test_a_second_training_refuses_another_model(data, trained, tmp_path, changed, named):
+    with pytest.raises(UserError, match=f"{named}: a second stage keeps the settings"):
+        train_captions(data, tmp_path / "run", stage=StageConfig(start=str(trained)), **changed)
+
+
 def test_a_metric_of_another_task_is_refused(data, tmp_path):
     with pytest.raises(UserError, match=r"training\.metric is bleu, but this task has only perplexity, cider, bleu4"):
         train_captions(data, tmp_path / "run", metric="bleu", max_updates=1)
