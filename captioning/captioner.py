@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from captioning.cnn import fast
-from captioning.corpus import FeatureColumn
+from captioning.columns import FeatureColumn
 from captioning.decoding import CaptionHypothesis, caption_features
 from captioning.encoder import ImageEncoder, encoder_of
 from captioning.features import compute_features

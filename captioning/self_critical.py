@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from captioning.cider import CiderD
-from captioning.corpus import FeatureColumn, PixelColumn
+from captioning.columns import FeatureColumn, PixelColumn
 from data.batching import Batch, Plan, make_batch
 from data.source import Ragged
 from data.tokenizer import EOS_ID

@@ -14,8 +14,9 @@ from rich.console import Console
 
 from captioning.cider import CiderD
 from captioning.cnn import load_network
+from captioning.columns import Features, Pixels
 from captioning.config import ImageConfig, StageConfig
-from captioning.corpus import CaptionCorpus, Features, Pixels, SplitImage, read_split
+from captioning.corpus import CaptionCorpus, SplitImage, read_split
 from captioning.encoder import ImageEncoder, encoder_of, preprocessing_of
 from captioning.features import FeatureStore
 from captioning.self_critical import SelfCritical

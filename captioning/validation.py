@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from captioning.coco_metrics import score_captions
-from captioning.corpus import CaptionCorpus, FeatureColumn, SplitImage
+from captioning.columns import FeatureColumn
+from captioning.corpus import CaptionCorpus, SplitImage
 from captioning.decoding import caption_features
 from data.batching import plan_in_order
 from data.source import Column

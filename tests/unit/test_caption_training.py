@@ -12,8 +12,9 @@ import nmt.trainer
 from captioning.captioner import Captioner
 from captioning.cider import CiderD
 from captioning.cnn import load_network
+from captioning.columns import FeatureColumn, Features
 from captioning.config import ImageConfig, StageConfig
-from captioning.corpus import CaptionCorpus, FeatureColumn, Features, read_split
+from captioning.corpus import CaptionCorpus, read_split
 from captioning.encoder import ImageEncoder, encoder_of
 from captioning.features import FeatureStore
 from captioning.self_critical import SelfCritical
