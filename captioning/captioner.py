@@ -14,13 +14,14 @@ from torch import Tensor
 
 from captioning.cnn import fast
 from captioning.columns import FeatureColumn
-from captioning.decoding import CaptionHypothesis, caption_features
+from captioning.decoding import caption_features
 from captioning.encoder import ImageEncoder, encoder_of
 from captioning.features import compute_features
 from captioning.images import ImageError, open_image
 from data.errors import UserError
 from nmt.checkpoint import TrainedModel, load_model
 from nmt.search import SearchOptions
+from nmt.written import WrittenHypothesis
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -34,7 +35,7 @@ _DEFAULTS = SearchOptions()
 class ImageCaption:
     """What became of one image: at most `n_best` captions, best first; none where `error` says why it is unreadable."""
 
-    hypotheses: list[CaptionHypothesis]
+    hypotheses: list[WrittenHypothesis]
     error: str | None = None
 
     @property

@@ -120,7 +120,8 @@ def human_agreement(references: Sequence[Sequence[str]], *, meteor: bool = True)
     if meteor:
         found = _with_meteor(found, passes)
     manner = f"mean of {len(passes)} passes, one reference against the others: "
-    return replace(found, computed={name: manner + how for name, how in found.computed.items()})
+    computed = {name: how if name == "words" else manner + how for name, how in found.computed.items()}
+    return replace(found, computed=computed)
 
 
 def compare(
@@ -177,13 +178,11 @@ def _score(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -
     cider = float(CiderD(references).scores(candidates, references).mean())
     cider_d = "CIDEr-D (sigma 6, times 10, document frequencies of these references)"
     computed = {
-        **{
-            f"bleu{n}": f"corpus level, up to {n}-grams, closest reference length, no smoothing (sacrebleu); {_TOKENS}"
-            for n in range(1, 5)
-        },
-        "rouge_l": f"beta {_BETA}, mean over images; {_TOKENS}",
-        "cider": f"what coco-caption reports as CIDEr, which is {cider_d}; {_TOKENS}",
-        "cider_d": f"{cider_d}, the same as cider; {_TOKENS}",
+        "words": _TOKENS,
+        **{f"bleu{n}": "corpus level, closest reference length, no smoothing (sacrebleu)" for n in range(1, 5)},
+        "rouge_l": f"beta {_BETA}, mean over images",
+        "cider": f"what coco-caption reports as CIDEr, which is {cider_d}",
+        "cider_d": f"{cider_d}, the same as cider",
         "meteor": "skipped: not asked for",
     }
     return CaptionScores(
@@ -242,7 +241,7 @@ def _common(a: Words, b: Words) -> int:
 
 def _with_meteor(scores: CaptionScores, corpora: Sequence[Corpus]) -> CaptionScores:
     """The scores with the mean METEOR of the corpora, or with the reason why there is none."""
-    how = f"METEOR 1.5 for English by its Java program, with pycocoevalcap's jar; {_TOKENS}"
+    how = "METEOR 1.5 for English by its Java program, with pycocoevalcap's jar"
     found: float | None = None
     try:
         found = float(np.mean(meteor_score(corpora)))

@@ -6,6 +6,7 @@ mostly consist of.
 """
 
 import math
+from typing import no_type_check
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -39,9 +40,9 @@ class EfficientNetLite(nn.Module):
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(_HEAD, _CLASSES)
 
+    @no_type_check  # torch.fx calls it with a stand-in for the tensor
     def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch classes"]:
-        scores: Tensor = self.classifier(self.pool(self.head(self.blocks(self.stem(pixels)))).flatten(1))
-        return scores
+        return self.classifier(self.pool(self.head(self.blocks(self.stem(pixels)))).flatten(1))
 
 
 class InvertedResidual(nn.Module):
@@ -55,8 +56,9 @@ class InvertedResidual(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.residual = stride == 1 and channels == out
 
+    @no_type_check  # torch.fx calls it with a stand-in for the tensor
     def forward(self, pixels: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch out rows columns"]:
-        found: Tensor = self.layers(pixels)
+        found = self.layers(pixels)
         return pixels + found if self.residual else found
 
 

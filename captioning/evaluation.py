@@ -25,7 +25,10 @@ from nmt.checkpoint import TrainedModel
 from nmt.search import SearchOptions
 
 _SEED = 1  # of the wrong images
-_METRICS = ("bleu1", "bleu2", "bleu3", "bleu4", "meteor", "rouge_l", "cider", "cider_d")
+_METRICS = {
+    "bleu1": "BLEU-1", "bleu2": "BLEU-2", "bleu3": "BLEU-3", "bleu4": "BLEU-4", "meteor": "METEOR",
+    "rouge_l": "ROUGE-L", "cider": "CIDEr", "cider_d": "CIDEr-D",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -150,8 +153,9 @@ def render(found: CaptionEvaluation) -> RenderableType:
     title = f"Scores of {len(found.captions):,} images"
     table = Table(title=title, title_justify="left", caption_justify="left")
     table.add_column("captions of")
-    for name in ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "CIDEr-D"):
-        table.add_column(name, justify="right")
+    shown = {name: title for name, title in _METRICS.items() if name != "cider_d"}  # which equals cider
+    for title in shown.values():
+        table.add_column(title, justify="right")
     rows = (
         ("model", found.model),
         ("nearest image", found.nearest_image),
@@ -159,18 +163,22 @@ def render(found: CaptionEvaluation) -> RenderableType:
         ("a person", found.human),
     )
     for label, scores in rows:
-        values = scores_dict(scores).values()
-        table.add_row(label, *("-" if value is None else f"{value:.3f}" for value in values))
+        values = scores_dict(scores)
+        table.add_row(label, *("-" if values[name] is None else f"{values[name]:.3f}" for name in shown))
     share = "" if found.from_train is None else f"; {found.from_train:.0%} stand word for word in the training captions"
     table.caption = (
         "nearest image: a caption of the most similar training image; wrong image: the model fed another image of "
         "these; a person: one reference against the others"
     )
-    remarks = [
+    ways: dict[str, list[str]] = {}  # how several metrics were computed alike is said once
+    for name, how in found.model.computed.items():
+        if name != "cider_d":
+            ways.setdefault(how, []).append(_METRICS.get(name, name))
+    return Group(
+        table,
         f"{found.distinct:,} distinct captions{share}; {found.unfinished:,} cut off at the length limit",
-        *(f"{name}: {how}" for name, how in found.model.computed.items()),
-    ]
-    return Group(table, *remarks)
+        *(f"{', '.join(names)}: {how}" for how, names in ways.items()),
+    )
 
 
 def render_comparison(found: CiderComparison, other: str) -> RenderableType:

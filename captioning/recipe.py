@@ -34,8 +34,7 @@ from data.tokenizer import SPECIAL_IDS
 from nmt.checkpoint import versions
 from nmt.config import ModelConfig, TrainingConfig
 from nmt.model import SequenceModel
-from nmt.recipe import DryRun, claim_run, two_updates
-from nmt.run_directory import RunDirectory
+from nmt.recipe import DryRun, claim_run, evaluate_stage, show_where, train_stage, two_updates
 from nmt.search import SearchOptions
 
 _SHOWN = 24  # images in the gallery
@@ -96,25 +95,26 @@ def run_caption_recipe(recipe: CaptionRecipe, out: Path, *, base: Path | None, r
     else:
         console.rule("prepare")
         console.print(render_report(prepare_captioning(recipe.prepare, prepared, console, base=base)))
-    run = RunDirectory(out)
-    if run.model.exists():
-        console.print(f"Trained already: {run.model}", highlight=False)
-    else:
-        console.rule("train")
-        again = resume and (run.newest() is not None or (out / "metrics.jsonl").exists())
-        result = train_captioning(
+    train_stage(
+        out,
+        lambda again: train_captioning(
             prepared, out, recipe.image, recipe.model, recipe.training, recipe.stage, resume=again, console=console
-        )
-        if result.model is None:
-            raise KeyboardInterrupt
-        console.print(f"Training {result.reason}.", highlight=False)
+        ),
+        resume=resume,
+        console=console,
+    )
     split = "test" if (prepared / "text" / "test.jsonl").exists() else "valid"
-    if (out / "evaluation.json").exists():
-        console.print(f"Evaluated already: {out / 'evaluation.json'}", highlight=False)
-    else:
-        console.rule(f"evaluate on {split}")
-        _evaluate(recipe, out, split, console)
-    _show_where(out, console)
+    evaluate_stage(out, split, lambda: _evaluate(recipe, out, split, console), console)
+    show_where(
+        out,
+        console,
+        scores=f"(gallery: {out / 'gallery.html'}, open it in a browser)",
+        report=prepared / "text" / "report.json",
+        following=[
+            f"caption --model {out / 'model'} PHOTO.jpg FOLDER --gallery mine.html",
+            "scripts/prepare_captioning.py --help                prepare your own images",
+        ],
+    )
 
 
 def _draw_scenes(folder: Path, scenes: DrawnScenesConfig) -> None:
@@ -178,23 +178,6 @@ def write_gallery(
                     name=image.name,
                 )
             )
-
-
-def _show_where(out: Path, console: Console) -> None:
-    console.rule("done")
-    for text in (
-        f"model         {out / 'model'}",
-        f"scores        {out / 'evaluation.json'}",
-        f"gallery       {out / 'gallery.html'} (open it in a browser)",
-        f"curves        {out / 'curves.png'}, or: tensorboard --logdir {out}",
-        f"data report   {out / 'data' / 'text' / 'report.json'}",
-        "",
-        "Next:",
-        f"  caption --model {out / 'model'} PHOTO.jpg FOLDER --gallery mine.html",
-        "  scripts/prepare_captioning.py --help                prepare your own images",
-        "  README.md                                           all the rest",
-    ):
-        console.print(text, highlight=False, soft_wrap=True)
 
 
 def dry_run_captions(recipe: CaptionRecipe, device: torch.device) -> DryRun:

@@ -1,7 +1,6 @@
 """The train stage of captioning: a prepared directory to a run directory, by the translator's loop."""
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -95,9 +94,6 @@ def train_captioning(
             training failed; see `Trainer.train`.
     """
     accelerator = make_accelerator(training)
-    torch.use_deterministic_algorithms(training.deterministic)
-    if training.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS wants it before its first use
     stage = stage or StageConfig()
     data = PreparedCaptions.read(prepared)
     torch.manual_seed(training.seed)

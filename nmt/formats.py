@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from data.errors import UserError
 from nmt.search import SearchOptions
 from nmt.streaming import Notes, decode_pools
-from nmt.translator import TranslatedHypothesis, Translation, Translator
+from nmt.translator import Translation, Translator
+from nmt.written import WrittenHypothesis
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def plain_rows(number: int, translation: Translation, n_best: int, scores: bool)
     return [f"{translation.hypotheses[0].score:.4f}\t{translation.text}" if scores else translation.text]
 
 
-def _row(one: TranslatedHypothesis) -> str:
+def _row(one: WrittenHypothesis) -> str:
     return f"{one.score:.4f}\t{one.log_prob:.4f}\t{one.text}"
 
 

@@ -1,11 +1,13 @@
 """The sequence model: an encoder, the decoder, and the loss between them."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from data.batching import Batch
 from data.source import Source
@@ -112,14 +114,37 @@ def cross_entropy(
 ) -> Loss:
     """Cross-entropy summed over tokens, with uniform label smoothing (Szegedy et al. 2016, section 7).
 
-    With `weights` each token's loss counts so much, and nothing is smoothed (see nmt/reinforce.py).
+    With `weights` each token's loss counts so much, and nothing is smoothed (see captioning/self_critical.py).
     """
-    log_probs = torch.log_softmax(logits.float(), dim=-1)
-    if weights is not None:
-        each = F.nll_loss(log_probs, labels, reduction="none")
-        return Loss((each * weights).sum(), each.sum())
-    nll = F.nll_loss(log_probs, labels, reduction="sum")
-    if not smoothing:
-        return Loss(nll, nll)
-    uniform = -log_probs.sum() / log_probs.shape[-1]
-    return Loss((1 - smoothing) * nll + smoothing * uniform, nll)
+    if weights is None:
+        return Loss(*_SmoothedCrossEntropy.apply(logits.float(), labels, smoothing))
+    each = F.cross_entropy(logits.float(), labels, reduction="none")
+    return Loss((each * weights).sum(), each.sum())
+
+
+class _SmoothedCrossEntropy(torch.autograd.Function):
+    """Smoothed loss and negative log-likelihood; only the first has a gradient.
+
+    torch's own way back through smoothing, selection and log-softmax goes over tokens x vocabulary six times and makes
+    three such tensors anew; this one makes none. It can be gone back through only once.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, labels: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+        log_probs = torch.log_softmax(logits, dim=-1)
+        nll = F.nll_loss(log_probs, labels, reduction="sum")
+        uniform = -log_probs.sum() / log_probs.shape[-1] if smoothing else 0.0
+        ctx.save_for_backward(log_probs, labels)
+        ctx.smoothing = smoothing
+        ctx.mark_non_differentiable(nll)
+        return (1 - smoothing) * nll + smoothing * uniform, nll
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, scale: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
+        log_probs, labels = ctx.saved_tensors
+        gradient = log_probs.exp_()  # in place: nobody reads it again
+        gradient -= ctx.smoothing / gradient.shape[-1]
+        wanted = gradient.new_full((len(labels), 1), ctx.smoothing - 1.0)
+        gradient.scatter_add_(1, labels[:, None], wanted)
+        return gradient.mul_(scale), None, None

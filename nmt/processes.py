@@ -1,6 +1,7 @@
 """Processes, devices and signals of a training run, by way of accelerate."""
 
 import contextlib
+import os
 import signal
 from collections.abc import Iterator
 from types import FrameType
@@ -29,7 +30,7 @@ def bfloat16_computes(device: torch.device) -> bool:
 
 
 def make_accelerator(config: TrainingConfig) -> Accelerator:
-    """Accelerate's view of processes and devices, with the precision that `config` asks for.
+    """Accelerate's view of processes and devices, with the precision and the determinism that `config` asks for.
 
     Raises:
         UserError: the processor does not compute in the precision that is asked for.
@@ -40,6 +41,9 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
             "training.precision is bfloat16, but this processor does not compute in it, and torch's LSTM refuses it "
             "there: choose auto or float32"
         )
+    torch.use_deterministic_algorithms(config.deterministic)
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS wants it before its first use
     if config.precision == "auto":
         bfloat16 = bfloat16_computes(process_state().device)
     # accelerate keeps the precision of a process's first run; a second run in it may want another

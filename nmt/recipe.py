@@ -1,5 +1,6 @@
 """A recipe: all stages of one experiment in one file, each run once."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from nmt.optimization import make_optimizer
 from nmt.run_directory import RunDirectory
 from nmt.search import SearchOptions
 from nmt.train_translation import train_translation
+from nmt.trainer import TrainingResult
 from nmt.translator import Translator
 from nmt.validation import reference_files
 
@@ -85,25 +87,68 @@ def run_recipe(recipe: Recipe, out: Path, *, base: Path | None, resume: bool, co
     else:
         console.rule("prepare")
         console.print(render_report(prepare(recipe.prepare, prepared, base=base)))
+    train_stage(
+        out,
+        lambda again: train_translation(prepared, out, recipe.model, recipe.training, resume=again, console=console),
+        resume=resume,
+        console=console,
+    )
+    if (prepared / "test.source").exists():
+        evaluate_stage(out, "test", lambda: _evaluate(recipe, out, console), console)
+        console.rule("translate")
+        _show_examples(recipe, out, console)
+    show_where(
+        out,
+        console,
+        scores=f"(translations: {out / 'test.translations.txt'})",
+        report=out / "data" / "report.json",
+        following=[
+            f"translate --model {out / 'model'} --n-best 3        type a sentence (see {out / 'data' / 'test.source'})",
+            "scripts/prepare_translation.py --help               prepare your own text",
+        ],
+    )
+
+
+def train_stage(out: Path, train: Callable[[bool], TrainingResult], *, resume: bool, console: Console) -> None:
+    """Train unless that is done; Ctrl-C and the like end the recipe.
+
+    Args:
+        train: Given whether it is to go on from a checkpoint.
+    """
     run = RunDirectory(out)
     if run.model.exists():
         console.print(f"Trained already: {run.model}", highlight=False)
-    else:
-        console.rule("train")
-        again = resume and (run.newest() is not None or (out / "metrics.jsonl").exists())
-        result = train_translation(prepared, out, recipe.model, recipe.training, resume=again, console=console)
-        if result.model is None:
-            raise KeyboardInterrupt
-        console.print(f"Training {result.reason}.", highlight=False)
-    if (prepared / "test.source").exists():
-        if (out / "evaluation.json").exists():
-            console.print(f"Evaluated already: {out / 'evaluation.json'}", highlight=False)
-        else:
-            console.rule("evaluate")
-            _evaluate(recipe, out, console)
-        console.rule("translate")
-        _show_examples(recipe, out, console)
-    _show_where(out, console)
+        return
+    console.rule("train")
+    result = train(resume and (run.newest() is not None or (out / "metrics.jsonl").exists()))
+    if result.model is None:
+        raise KeyboardInterrupt
+    console.print(f"Training {result.reason}.", highlight=False)
+
+
+def evaluate_stage(out: Path, split: str, evaluate: Callable[[], None], console: Console) -> None:
+    """Evaluate unless that is done; `evaluate` leaves evaluation.json in `out` as the last thing."""
+    if (out / "evaluation.json").exists():
+        console.print(f"Evaluated already: {out / 'evaluation.json'}", highlight=False)
+        return
+    console.rule(f"evaluate on {split}")
+    evaluate()
+
+
+def show_where(out: Path, console: Console, *, scores: str, report: Path, following: Sequence[str]) -> None:
+    """Tell where everything is, and what to try next."""
+    console.rule("done")
+    for text in (
+        f"model         {out / 'model'}",
+        f"scores        {out / 'evaluation.json'} {scores}",
+        f"curves        {out / 'curves.png'}, or: tensorboard --logdir {out}",
+        f"data report   {report}",
+        "",
+        "Next:",
+        *(f"  {line}" for line in following),
+        "  README.md                                           all the rest",
+    ):
+        console.print(text, highlight=False, soft_wrap=True)
 
 
 def write_scenes(folder: Path, scenes: ScenesConfig) -> None:
@@ -167,22 +212,6 @@ def _show_examples(recipe: Recipe, out: Path, console: Console) -> None:
         for n, one in enumerate(translation.hypotheses, 1):
             table.add_row(f"best {n}", f"{one.log_prob:.2f}", one.text, end_section=n == len(translation.hypotheses))
     console.print(table)
-
-
-def _show_where(out: Path, console: Console) -> None:
-    console.rule("done")
-    for text in (
-        f"model         {out / 'model'}",
-        f"scores        {out / 'evaluation.json'} (translations: {out / 'test.translations.txt'})",
-        f"curves        {out / 'curves.png'}, or: tensorboard --logdir {out}",
-        f"corpus report {out / 'data' / 'report.json'}",
-        "",
-        "Next:",
-        f"  translate --model {out / 'model'} --n-best 3        type a sentence (see {out / 'data' / 'test.source'})",
-        "  scripts/prepare_translation.py --help               prepare your own text",
-        "  README.md                                           all the rest",
-    ):
-        console.print(text, highlight=False, soft_wrap=True)
 
 
 @dataclass(frozen=True)

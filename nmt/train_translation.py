@@ -1,7 +1,6 @@
 """The train stage of translation: a prepared directory to a run directory."""
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -41,9 +40,6 @@ def train_translation(
             training failed; see `Trainer.train`.
     """
     accelerator = make_accelerator(training)
-    torch.use_deterministic_algorithms(training.deterministic)
-    if training.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS wants it before its first use
     settings = yaml.safe_load(prepared_file(prepared, "config.yaml"))
     report = json.loads(prepared_file(prepared, "report.json"))
     tokenizers = Tokenizer.load(prepared / "source.model"), Tokenizer.load(prepared / "target.model")

@@ -26,30 +26,12 @@ from data.tokenizer import UNK_ID, Tokenizer
 from nmt.checkpoint import TrainedModel, load_model
 from nmt.decoding import decode
 from nmt.search import Hypothesis, SearchOptions
+from nmt.written import WrittenHypothesis
 
 _DEFAULTS = SearchOptions()
 _SPACE_MARK = "\u2581"  # begins a token that has a space before it
 _ENDS_BEFORE_SPACE = re.compile(rf"{_SPACE_MARK}?[.!?…։؟۔।॥]+[\"'”’»)\]]*")
 _ENDS = re.compile(rf"{_SPACE_MARK}?[。．！？｡]+[」』”）]*")  # of writing without spaces
-
-
-@dataclass(frozen=True)
-class TranslatedHypothesis:
-    """One translation of a text.
-
-    Args:
-        text: Detokenized, on one line.
-        tokens: The entries of the target vocabulary that were written.
-        log_prob: Natural logarithm of the probability that the model gives to these tokens.
-        score: The log-probability after length penalty, which hypotheses are ranked by.
-        finished: Whether the model ended the translation itself, before the longest allowed length.
-    """
-
-    text: str
-    tokens: list[str]
-    log_prob: float
-    score: float
-    finished: bool
 
 
 @dataclass(frozen=True)
@@ -67,7 +49,7 @@ class Translation:
 
     source: str
     text: str
-    hypotheses: list[TranslatedHypothesis]
+    hypotheses: list[WrittenHypothesis]
     unknown: int
     tokens: int
     pieces: int
@@ -172,16 +154,7 @@ class Translator:
     def _join(self, text: str, ids: list[int], pieces: list[list[Hypothesis]]) -> Translation:
         """The translation of a text from the hypotheses of its pieces."""
         ranks = list(zip(*pieces, strict=False)) if pieces else [()]  # as many as the piece with fewest has
-        hypotheses = [
-            TranslatedHypothesis(
-                " ".join(word for one in parts for word in self._target.decode(one.tokens).split()),
-                [token for one in parts for token in self._target.tokens(one.tokens)],
-                float(sum(one.log_prob for one in parts)),
-                float(sum(one.score for one in parts)),
-                all(one.finished for one in parts),
-            )
-            for parts in ranks
-        ]
+        hypotheses = [WrittenHypothesis.of(parts, self._target) for parts in ranks]
         return Translation(text, hypotheses[0].text, hypotheses, ids.count(UNK_ID), len(ids), len(pieces))
 
 

@@ -20,7 +20,8 @@ from nmt.evaluation import System, SystemOutput, check_line_counts, evaluate, fo
 from nmt.metrics import bootstrap_seed, make_metrics, read_scored_text, score_lines
 from nmt.model import text_model
 from nmt.search import SearchOptions
-from nmt.translator import TranslatedHypothesis, Translation, Translator
+from nmt.translator import Translation, Translator
+from nmt.written import WrittenHypothesis
 from scripts.command import run
 from scripts.evaluate_translation import NAME
 from scripts.evaluate_translation import evaluate as evaluate_command
@@ -278,7 +279,7 @@ class FixedTranslator(Translator):
 
     def translate(self, texts: Sequence[str], *_: object, **__: object) -> list[Translation]:  # type: ignore[override]
         tokens = ["\u2581A", UNKNOWN_TEXT, "\u2581runs", "."]
-        written = TranslatedHypothesis("A <unk> runs.", tokens, -1.0, -1.0, False)
+        written = WrittenHypothesis("A <unk> runs.", tokens, -1.0, -1.0, False)
         return [Translation(text, written.text, [written], 0, 1, 1) for text in texts]
 
 
