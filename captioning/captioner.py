@@ -51,7 +51,7 @@ class ReadImages:
     rows: the places of the readable ones, in the order of `features`
     """
 
-    features: Float[np.ndarray, "images features"]
+    features: Float[np.ndarray, images * shape]
     rows: list[int]
     errors: dict[int, str]
 
@@ -109,7 +109,7 @@ class Captioner:
             if waiting and (len(waiting) == batch_images or i + 1 == len(images)):
                 features.append(compute_features(self.network, torch.stack(waiting), self.kind).float().numpy())
                 waiting = []
-        empty = np.zeros((0, self.network.size(self.kind)), dtype=np.float32)
+        empty = np.zeros((0, *self.network.shape(self.kind)), dtype=np.float32)
         return ReadImages(np.concatenate([empty, *features]), rows, errors)
 
     def caption(

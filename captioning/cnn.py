@@ -100,7 +100,7 @@ class ImageNetwork(nn.Module):
         self.body = body
         self._grid_before = grid_before
         self._grid_graph: fx.Graph | None = None
-        self._grid_features = 0
+        self._grid_shape = (0, 0)
         self.train()
 
     def train(self, mode: bool = True) -> "ImageNetwork":
@@ -131,17 +131,23 @@ class ImageNetwork(nn.Module):
             return self(pixels)  # type: ignore[no-any-return]
         return self.regions(pixels) if kind == "regions" else self.grid(pixels)
 
+    def shape(self, kind: Kind) -> tuple[int, ...]:
+        """Of the features of one kind of one image: (features,), or (positions, features) of a grid."""
+        if kind == "pooled":
+            return (self.features,)
+        self._found_grid()
+        positions, features = self._grid_shape
+        return (features * REGIONS**2,) if kind == "regions" else (positions, features)
+
     def size(self, kind: Kind) -> int:
         """How many features of one kind there are, for each position in a grid."""
-        if kind == "pooled":
-            return self.features
-        return self.grid_features * (REGIONS**2 if kind == "regions" else 1)
+        return self.shape(kind)[-1]
 
     @property
     def grid_features(self) -> int:
         """Channels of the grid; raises UserError if the network has none."""
         self._found_grid()
-        return self._grid_features
+        return self._grid_shape[1]
 
     def _normalized(self, pixels: Pixels) -> Float[Tensor, "batch 3 height width"]:
         if pixels.dtype == torch.uint8:
@@ -165,7 +171,8 @@ class ImageNetwork(nn.Module):
                     f"{self.name} has no feature map at its end to attend over: use its pooled feature, or a "
                     "convolutional network"
                 )
-            self._grid_features = shapes.of[node][1]
+            channels, height, width = shapes.of[node][1:]
+            self._grid_shape = (height * width, channels)
             output = next(n for n in graph.nodes if n.op == "output")
             output.args = (node,)
             for unused in reversed(graph.nodes):

@@ -19,7 +19,7 @@ class FeatureColumn:
     """Images as features that are there already.
 
     Args:
-        array: (images, views, features), memory-mapped or not.
+        array: (images, views, [positions,] features), memory-mapped or not.
         images: Which image each source is.
         views: Which view of it.
     """

@@ -65,7 +65,7 @@ class CaptionPrepareConfig:
         weights: A file with other weights for it; "" takes the published ones.
         resize: squash brings the whole image to a square, crop cuts the largest square out of its middle.
         kind: pooled is the CNN's one feature of the whole image; regions keeps what is where, as the means of 3 x 3
-            regions of its last feature map.
+            regions of its last feature map; grid keeps that map, to attend over (model.attention).
         views: Feature vectors for each training image: 1 is the image itself, 2 adds its mirror image, more add crops.
         max_length: The most tokens of a caption.
         overlong: What happens to longer ones of train and valid: drop them (counted) or truncate them.
@@ -78,7 +78,7 @@ class CaptionPrepareConfig:
     network: str = "efficientnet_lite2"
     weights: str = ""
     resize: Literal["squash", "crop"] = "squash"
-    kind: Literal["pooled", "regions"] = "pooled"
+    kind: Literal["pooled", "regions", "grid"] = "pooled"
     views: int = 1
     max_length: int = 50
     overlong: Literal["drop", "truncate"] = "drop"

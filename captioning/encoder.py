@@ -23,12 +23,16 @@ class ImageEncoder(Encoder):
 
     def __init__(self, image: ImageConfig, config: ModelConfig, network: ImageNetwork, kind: Kind = "pooled") -> None:
         """Args: kind: Of the features that are read."""
-        super().__init__(vector=config.embedding if image.every_step else 0)
+        super().__init__(
+            vector=config.embedding if image.every_step else 0,
+            memory=network.size(kind) if kind == "grid" else 0,
+        )
         self.image, self.kind, self.fine_tuned = image, kind, False
         self.layers, self.hidden = config.layers, config.hidden
         self.pretrained: ImageNetwork = network
         self.first_input = self._linear(image.first_input, config.embedding)
-        self.initial_state = self._linear(image.initial_state, 2 * config.layers * config.hidden)
+        self.parts = 2 if config.cell == "lstm" else 1  # of a state
+        self.initial_state = self._linear(image.initial_state, self.parts * config.layers * config.hidden)
         self.every_step = self._linear(image.every_step, config.embedding)
 
     def _linear(self, wanted: bool, size: int) -> nn.Linear | None:
@@ -37,20 +41,26 @@ class ImageEncoder(Encoder):
     def forward(self, source: Source) -> Context:
         assert isinstance(source, TensorSource)
         pixels = source.values.dim() == 4
-        features: Float[Tensor, "batch features"] = (
+        features: Float[Tensor, "batch *positions features"] = (
             self.pretrained.read(source.values, self.kind) if pixels else source.values
         )
         if self.image.normalise:
             features = features / features.pow(2).mean(-1, keepdim=True).clamp(min=1e-12).sqrt()
+        memory = features if self.kind == "grid" else None
+        mask = None if memory is None else torch.ones(memory.shape[:2], dtype=torch.bool, device=memory.device)
+        if memory is not None:
+            features = memory.mean(1)
         return Context(
             state=None if self.initial_state is None else self._state(self.initial_state(features)),
             vector=None if self.every_step is None else self.every_step(features),
+            memory=memory,
+            memory_mask=mask,
             first_input=None if self.first_input is None else self.first_input(features),
         )
 
     def _state(self, flat: Float[Tensor, "batch both"]) -> RecurrentState:
-        hidden, cell = flat.view(len(flat), 2, self.layers, self.hidden).permute(1, 2, 0, 3)
-        return RecurrentState(torch.tanh(hidden), cell.contiguous())
+        hidden, *cell = flat.view(len(flat), self.parts, self.layers, self.hidden).permute(1, 2, 0, 3)
+        return RecurrentState(torch.tanh(hidden), *(part.contiguous() for part in cell))
 
 
 def preprocessing_of(made: dict[str, Any]) -> Preprocessing:

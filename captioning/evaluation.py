@@ -80,7 +80,7 @@ def evaluate_captions(
     """Decode and score.
 
     Args:
-        features: (images, features) of the images to caption.
+        features: (images, [positions,] features) of the images to caption.
         references: Their untouched captions.
     """
     captions, unfinished = decode_texts(models, features, options)
@@ -120,10 +120,15 @@ def nearest_images(
     features: npt.NDArray[np.floating], train: npt.NDArray[np.floating], block: int = 256
 ) -> npt.NDArray[np.int64]:
     """For each image, the training image whose feature points in the most similar direction."""
-    others = train.astype(np.float32)
+    others, features = (_pooled(each).astype(np.float32) for each in (train, features))
     others /= np.linalg.norm(others, axis=1, keepdims=True).clip(min=1e-12)
-    blocks = [features[i : i + block].astype(np.float32) @ others.T for i in range(0, len(features), block)]
+    blocks = [features[i : i + block] @ others.T for i in range(0, len(features), block)]
     return np.concatenate([each.argmax(axis=1) for each in blocks])
+
+
+def _pooled(features: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """One vector an image: the mean over the positions of a grid."""
+    return features.mean(axis=1, dtype=np.float32) if features.ndim == 3 else features
 
 
 def result_json(found: CaptionEvaluation, provenance: Mapping[str, Any]) -> str:

@@ -125,7 +125,7 @@ def extract(
         (out / _UNFINISHED).unlink(missing_ok=True)  # killed between the two
         return FeatureStore.open(out)
     network = fast(network)
-    progress = _begin(out, names, settings, _row_shape(network, kind), console)
+    progress = _begin(out, names, settings, network.shape(kind), console)
     began, done_before = time.monotonic(), progress["done"]
     with (
         _open_rows(out, progress) as file,
@@ -209,14 +209,6 @@ def compute_features(network: ImageNetwork, pixels: UInt8[Tensor, "rows 3 size s
     size = _CPU_BATCH if device.type == "cpu" else max(1, len(pixels))
     parts = (pixels[i : i + size].to(device) for i in range(0, len(pixels), size))
     return torch.cat([network.read(part, kind).half().cpu() for part in parts])
-
-
-def _row_shape(network: ImageNetwork, kind: Kind) -> tuple[int, ...]:
-    if kind != "grid":
-        return (network.size(kind),)
-    size = network.preprocessing.size
-    with torch.inference_mode():
-        return tuple(compute_features(network, torch.zeros(1, 3, size, size, dtype=torch.uint8), kind).shape[1:])
 
 
 def _begin(

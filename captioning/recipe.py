@@ -193,6 +193,8 @@ def dry_run_captions(recipe: CaptionRecipe, device: torch.device) -> DryRun:
     for number in range(2):
         random = np.random.default_rng(number)
         captions = Ragged.of(random.integers(SPECIAL_IDS, recipe.prepare.text.vocab_size, (rows, words)).tolist())
-        features = torch.from_numpy(random.standard_normal((rows, network.size(recipe.prepare.kind)), dtype=np.float32))
+        features = torch.from_numpy(
+            random.standard_normal((rows, *network.shape(recipe.prepare.kind)), dtype=np.float32)
+        )
         batches.append(make_batch(TensorSource.of(features), captions, np.arange(rows)))
     return two_updates(model, recipe.training, batches, device)

@@ -5,12 +5,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from nmt.attention import Kind
+from nmt.recurrent import Cell
+
 
 @dataclass(frozen=True)
 class ModelConfig:
     """The encoder-decoder. The defaults suit some ten thousand sentence pairs.
 
     Args:
+        cell: lstm; gru (Cho et al. 2014); or rnn, plain tanh units.
         layers: Recurrent layers of the encoder and of the decoder each.
         hidden: Units of each layer.
         embedding: Size of the word vectors on both sides.
@@ -20,11 +24,17 @@ class ModelConfig:
             shared vocabulary). Where hidden differs from embedding, a linear map without bias brings the output to
             the size of the word vectors first (Press and Wolf 2017, section 3, projection).
         reverse_source: Read the source backwards (Sutskever et al. 2014, section 3.3).
+        bidirectional: The encoder reads both ways, with half of its units each (Bahdanau et al. 2014, section 3.2).
+        attention: none; or what the decoder compares itself with each source position by: dot, general (Luong et al.
+            2015, section 3.1) or additive (Bahdanau et al. 2014). It lies between recurrent layers and output.
+        source_every_step: The decoder reads what the encoder's last layer ended with beside each word (Cho et al. 2014,
+            section 2.2).
         init: How weights start: default (uniform by fan-in, and forget gates open) or uniform.
         init_range: With init uniform, every weight starts between -init_range and +init_range; 0.08 in the 2014
             paper.
     """
 
+    cell: Cell = "lstm"
     layers: int = 1
     hidden: int = 512
     embedding: int = 512
@@ -32,6 +42,9 @@ class ModelConfig:
     residual: bool = False
     tied: Literal["none", "target", "all"] = "none"
     reverse_source: bool = True
+    bidirectional: bool = False
+    attention: Kind = "none"
+    source_every_step: bool = False
     init: Literal["default", "uniform"] = "default"
     init_range: float = 0.08
 
@@ -39,6 +52,11 @@ class ModelConfig:
         _check(self, "model", ("layers", "hidden", "embedding"), lambda value: value >= 1, "1 or more")
         _check(self, "model", ("dropout",), lambda value: 0 <= value < 1, "at least 0 and below 1")
         _check(self, "model", ("init_range",), lambda value: 0 < value < math.inf, "a number above 0")
+        if self.bidirectional and self.hidden % 2:
+            raise ValueError(
+                f"model.bidirectional gives half of the units to each direction, but model.hidden is {self.hidden}: "
+                "choose an even number"
+            )
 
 
 @dataclass(frozen=True)

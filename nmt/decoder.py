@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from data.tokenizer import PAD_ID
+from nmt.attention import Attention, Memory
 from nmt.config import ModelConfig
 from nmt.context import Context
 from nmt.recurrent import RecurrentStack, RecurrentState
@@ -14,27 +15,43 @@ from nmt.recurrent import RecurrentStack, RecurrentState
 
 @dataclass(frozen=True)
 class DecoderState:
-    """What the decoder carries from step to step, a row for each hypothesis; `vector` is read at every step."""
+    """What the decoder carries from step to step, a row for each hypothesis.
+
+    vector: read at every step, or None
+    memory: attended over at every step, or None
+    """
 
     recurrent: RecurrentState
     vector: Float[Tensor, "rows summary"] | None = None
+    memory: Memory | None = None
 
     def select(self, rows: Int[Tensor, " selected"]) -> "DecoderState":
         vector = None if self.vector is None else self.vector.index_select(0, rows)
-        return DecoderState(self.recurrent.select(rows), vector)
+        memory = None if self.memory is None else self.memory.select(rows)
+        return DecoderState(self.recurrent.select(rows), vector, memory)
 
 
 class Decoder(nn.Module):
     """Teacher-forced (`forward`) or step by step (`start`, `step`); a test holds that the two agree."""
 
-    def __init__(self, config: ModelConfig, vocabulary: int, vector: int = 0) -> None:
-        """Args: vector: The size of what the encoder gives to be read at every step (Cho et al. 2014, section 2.2)."""
+    def __init__(self, config: ModelConfig, vocabulary: int, vector: int = 0, memory: int = 0) -> None:
+        """
+        Args:
+            vector: The size of what the encoder gives to be read at every step (Cho et al. 2014, section 2.2).
+            memory: The size of a position that it gives to be attended over.
+
+        Raises:
+            ValueError: There is nothing to attend over, or not with the attention of `config`.
+        """
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, config.embedding, padding_idx=PAD_ID)
         self.dropout = nn.Dropout(config.dropout)
         self.stack = RecurrentStack(
-            config.embedding + vector, config.hidden, config.layers, config.dropout, config.residual
+            config.embedding + vector, config.hidden, config.layers, config.dropout, config.residual, config.cell
         )
+        if config.attention != "none" and not memory:
+            raise ValueError(f"model.attention {config.attention}: this source is one vector, with no positions in it")
+        self.attention = None if config.attention == "none" else Attention(config.attention, config.hidden, memory)
         self.tied = config.tied != "none"
         # words that are read and written as one vector are compared with the output in their own space
         narrow = self.tied and config.embedding != config.hidden
@@ -52,7 +69,11 @@ class Decoder(nn.Module):
         state = context.state or self.stack.zeros(rows, self.output.weight)
         if context.first_input is not None:
             _, state = self.stack.step(_beside(self.dropout(context.first_input), context.vector), state)
-        return DecoderState(state, context.vector)
+        memory = None
+        if self.attention is not None:
+            assert context.memory is not None and context.memory_mask is not None
+            memory = self.attention.remember(context.memory, context.memory_mask)
+        return DecoderState(state, context.vector, memory)
 
     def forward(
         self, context: Context, target: Int[Tensor, "rows time"], positions: Int[Tensor, " tokens"]
@@ -65,7 +86,8 @@ class Decoder(nn.Module):
         state = self.start(context, target.shape[0])
         vector = None if context.vector is None else context.vector[:, None].expand(-1, target.shape[1], -1)
         outputs, _ = self.stack(_beside(self.dropout(self.embedding(target)), vector), state.recurrent)
-        # attention goes here, for all steps at once, before the projection
+        if self.attention is not None:
+            outputs = self.attention(outputs, state.memory).outputs
         real = outputs.reshape(-1, outputs.shape[-1]).index_select(0, positions)
         return self._logits(real)
 
@@ -75,7 +97,9 @@ class Decoder(nn.Module):
         """Scores of the next word after one more token."""
         inputs = _beside(self.dropout(self.embedding(tokens)), state.vector)
         outputs, recurrent = self.stack.step(inputs, state.recurrent)
-        return self._logits(outputs), DecoderState(recurrent, state.vector)
+        if self.attention is not None:
+            outputs = self.attention(outputs[:, None], state.memory).outputs[:, 0]
+        return self._logits(outputs), DecoderState(recurrent, state.vector, state.memory)
 
     def _logits(self, outputs: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows vocabulary"]:
         words = self.dropout(outputs)

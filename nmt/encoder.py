@@ -14,13 +14,14 @@ class Encoder(nn.Module):
     """What a sequence model needs to know of its encoder beside `forward(source) -> Context`.
 
     vector: size of the context's vector, 0 if it gives none
+    memory: size of a position of the context's memory, 0 if it gives none
     pretrained: the part that comes with trained weights, None if there is none; it is frozen unless it is fine-tuned
     embedding: the source's word vectors, None if it reads no words
     """
 
-    def __init__(self, vector: int = 0) -> None:
+    def __init__(self, vector: int = 0, memory: int = 0) -> None:
         super().__init__()
-        self.vector = vector
+        self.vector, self.memory = vector, memory
         self.pretrained: nn.Module | None = None
         self.embedding: nn.Embedding | None = None
 
@@ -29,17 +30,22 @@ class Encoder(nn.Module):
 
 
 class TextEncoder(Encoder):
-    """Source words to the state after the last of them (Sutskever, Vinyals and Le 2014, section 2)."""
+    """Source words to the state after the last of them (Sutskever, Vinyals and Le 2014, section 2), and to what is
+    attended over or read at every step."""
 
     def __init__(self, config: ModelConfig, vocabulary: int) -> None:
-        super().__init__()
+        super().__init__(config.hidden if config.source_every_step else 0, config.hidden)
         self.embedding: nn.Embedding = nn.Embedding(vocabulary, config.embedding, padding_idx=PAD_ID)
         self.dropout = nn.Dropout(config.dropout)
-        self.stack = RecurrentStack(config.embedding, config.hidden, config.layers, config.dropout, config.residual)
+        self.stack = RecurrentStack(
+            config.embedding, config.hidden, config.layers, config.dropout, config.residual, config.cell,
+            bidirectional=config.bidirectional,
+        )  # fmt: skip
 
     def forward(self, source: Source) -> Context:
         assert isinstance(source, TextSource)
         outputs, state = self.stack(self.dropout(self.embedding(source.ids)), lengths=source.lengths)
         steps = torch.arange(source.ids.shape[1], device=source.ids.device)
         mask = steps < source.lengths.to(source.ids.device, non_blocking=True)[:, None]
-        return Context(state=state, memory=outputs, memory_mask=mask)
+        vector = state.hidden[-1] if self.vector else None
+        return Context(state=state, memory=outputs, memory_mask=mask, vector=vector)

@@ -40,7 +40,8 @@ class SequenceModel(nn.Module):
             vocabulary: Entries of the target's.
 
         Raises:
-            ValueError: `config` ties vocabularies of different sizes, or that of a source which has none.
+            ValueError: `config` ties vocabularies of different sizes, or that of a source which has none, or attends
+                over a source that has no positions.
         """
         super().__init__()
         if config.tied == "all":
@@ -52,7 +53,7 @@ class SequenceModel(nn.Module):
                 )
         self.config = config
         self.encoder = encoder
-        self.decoder = Decoder(config, vocabulary, encoder.vector)
+        self.decoder = Decoder(config, vocabulary, encoder.vector, encoder.memory)
         self.tie()
         self._initialise()
 
@@ -94,8 +95,8 @@ class SequenceModel(nn.Module):
                     module.weight.normal_(std=module.embedding_dim**-0.5)
                 elif isinstance(module, nn.LSTM):
                     # forget gates start open (Jozefowicz et al. 2015, section 3.2); the two biases add up
-                    _, _, bias, _ = module.all_weights[0]
-                    bias[module.hidden_size : 2 * module.hidden_size].fill_(1.0)
+                    for _, _, bias, _ in module.all_weights:
+                        bias[module.hidden_size : 2 * module.hidden_size].fill_(1.0)
         for embedding in (self.encoder.embedding, self.decoder.embedding):
             if embedding is not None:
                 embedding.weight[PAD_ID].zero_()

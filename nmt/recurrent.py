@@ -3,23 +3,32 @@
 Shapes: rows are sentences (times beam in search), time is padded length.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+Cell = Literal["lstm", "gru", "rnn"]
+_LAYERS: dict[Cell, Callable[..., nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+
 
 @dataclass(frozen=True)
 class RecurrentState:
-    """What an LSTM stack remembers: output and cell of each layer (Hochreiter and Schmidhuber 1997)."""
+    """What a stack remembers: the output of each layer, and the cell of an LSTM's (Hochreiter and Schmidhuber 1997)."""
 
     hidden: Float[Tensor, "layers rows hidden"]
-    cell: Float[Tensor, "layers rows hidden"]
+    cell: Float[Tensor, "layers rows hidden"] | None = None
 
     def select(self, rows: Int[Tensor, " selected"]) -> "RecurrentState":
-        return RecurrentState(self.hidden.index_select(1, rows), self.cell.index_select(1, rows))
+        cell = None if self.cell is None else self.cell.index_select(1, rows)
+        return RecurrentState(self.hidden.index_select(1, rows), cell)
+
+    def parts(self) -> list[Float[Tensor, "layers rows hidden"]]:
+        return [self.hidden] if self.cell is None else [self.hidden, self.cell]
 
 
 @dataclass(frozen=True)
@@ -40,20 +49,36 @@ class _LongestFirst:
 
 
 class RecurrentStack(nn.Module):
-    """LSTM layers of equal width; dropout and residual connections lie between them."""
+    """Layers of equal width: LSTM, GRU (Cho et al. 2014) or plain tanh; dropout and residual connections lie between
+    them. Where both directions are read, each has half of a layer's width."""
 
-    def __init__(self, inputs: int, hidden: int, layers: int, dropout: float, residual: bool) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        hidden: int,
+        layers: int,
+        dropout: float,
+        residual: bool,
+        cell: Cell = "lstm",
+        *,
+        bidirectional: bool = False,
+    ) -> None:
         super().__init__()
+        self.directions = 1 + bidirectional
         self.layers = nn.ModuleList(
-            nn.LSTM(inputs if i == 0 else hidden, hidden, batch_first=True) for i in range(layers)
+            _LAYERS[cell](
+                inputs if i == 0 else hidden, hidden // self.directions, batch_first=True, bidirectional=bidirectional
+            )
+            for i in range(layers)
         )
         self.dropout = nn.Dropout(dropout)
         self.hidden = hidden
         self.residual = residual
+        self.cell = cell
 
     def zeros(self, rows: int, like: Tensor) -> RecurrentState:
         state = like.new_zeros(len(self.layers), rows, self.hidden)
-        return RecurrentState(state, state)
+        return RecurrentState(state, state if self.cell == "lstm" else None)
 
     def forward(
         self,
@@ -65,42 +90,56 @@ class RecurrentStack(nn.Module):
 
         Args:
             lengths: Real steps of each row, in host memory; the state returned is then that of each row's own last
-                step. Without it every step counts.
+                step (of its first, for the direction that comes from the end). Without it every step counts.
         """
         state = state or self.zeros(inputs.shape[0], inputs)
         order = None if lengths is None else _LongestFirst.of(lengths, inputs.device)
-        hiddens, cells = [], []
+        ends: list[list[Tensor]] = []
         outputs = inputs
         for i, layer in enumerate(self.layers):
             below = self.dropout(outputs) if i else outputs
-            hidden, cell = state.hidden[i : i + 1].contiguous(), state.cell[i : i + 1].contiguous()
+            begin = [self._by_direction(part[i]) for part in state.parts()]
             if order is None:
-                outputs, (hidden, cell) = layer(below, (hidden, cell))
+                outputs, end = layer(below, _given(begin))
             else:
-                start = hidden.index_select(1, order.rows), cell.index_select(1, order.rows)
+                begin = [part.index_select(1, order.rows) for part in begin]
                 packed = pack_padded_sequence(below.index_select(0, order.rows), order.lengths, batch_first=True)
-                packed, (hidden, cell) = layer(packed, start)
+                packed, end = layer(packed, _given(begin))
                 outputs, _ = pad_packed_sequence(packed, batch_first=True, total_length=inputs.shape[1])
                 outputs = outputs.index_select(0, order.back)
-                hidden, cell = hidden.index_select(1, order.back), cell.index_select(1, order.back)
+            parts = [part.transpose(0, 1).flatten(1) for part in (end if isinstance(end, tuple) else (end,))]
+            ends.append(parts if order is None else [part.index_select(0, order.back) for part in parts])
             if self.residual and i:
                 outputs = outputs + below
-            hiddens.append(hidden[0])
-            cells.append(cell[0])
-        return outputs, RecurrentState(torch.stack(hiddens), torch.stack(cells))
+        return outputs, _stacked(ends)
 
     def step(
         self, inputs: Float[Tensor, "rows inputs"], state: RecurrentState
     ) -> tuple[Float[Tensor, "rows hidden"], RecurrentState]:
-        """One step, without what a call of `nn.LSTM` costs beyond its arithmetic."""
-        hiddens, cells = [], []
+        """One step forward, without what a call of a whole layer costs beyond its arithmetic."""
+        ends: list[list[Tensor]] = []
         outputs = inputs
         for i, layer in enumerate(self.layers):
-            assert isinstance(layer, nn.LSTM)
+            assert isinstance(layer, nn.RNNBase)
             below = self.dropout(outputs) if i else outputs
-            before = (state.hidden[i], state.cell[i])
-            hidden, cell = torch.lstm_cell(below, before, *layer.all_weights[0])
-            outputs = hidden + below if self.residual and i else hidden
-            hiddens.append(hidden)
-            cells.append(cell)
-        return outputs, RecurrentState(torch.stack(hiddens), torch.stack(cells))
+            weights, begin = layer.all_weights[0], [part[i] for part in state.parts()]
+            if self.cell == "lstm":
+                end = list(torch.lstm_cell(below, begin, *weights))
+            else:
+                end = [(torch.gru_cell if self.cell == "gru" else torch.rnn_tanh_cell)(below, begin[0], *weights)]
+            outputs = end[0] + below if self.residual and i else end[0]
+            ends.append(end)
+        return outputs, _stacked(ends)
+
+    def _by_direction(self, part: Float[Tensor, "rows hidden"]) -> Float[Tensor, "directions rows half"]:
+        return part.reshape(len(part), self.directions, -1).transpose(0, 1).contiguous()
+
+
+def _given(begin: list[Tensor]) -> Tensor | tuple[Tensor, ...]:
+    """The initial state in the form that torch's layers take it."""
+    return tuple(begin) if len(begin) > 1 else begin[0]
+
+
+def _stacked(ends: list[list[Tensor]]) -> RecurrentState:
+    """The state of a stack from the parts of each of its layers'."""
+    return RecurrentState(*(torch.stack(parts) for parts in zip(*ends, strict=True)))

@@ -16,14 +16,16 @@ from captioning.columns import FeatureColumn, Features
 from captioning.config import ImageConfig, StageConfig
 from captioning.corpus import CaptionCorpus, read_split
 from captioning.encoder import ImageEncoder, encoder_of
+from captioning.evaluation import TrainingImages, evaluate_captions
 from captioning.features import FeatureStore
 from captioning.self_critical import SelfCritical
 from data.batching import Plan, plan_batches
 from data.corpus import PreparedCorpus
 from data.errors import UserError
 from data.source import TensorSource
-from data.tokenizer import EOS_ID
+from data.tokenizer import BOS_ID, EOS_ID
 from nmt.checkpoint import load_model
+from nmt.search import SearchOptions
 from nmt.translator import Translator
 
 
@@ -65,6 +67,41 @@ def test_every_option_of_the_image_changes_what_is_trained(data, tmp_path):
         changed = replace(IMAGE, **{name: value}, **({"every_step": True} if name == "first_input" else {}))
         other = own(train_captions(data, tmp_path / name, image=changed, max_updates=2).model)
         assert one.keys() != other.keys() or any(not torch.equal(one[key], other[key]) for key in one), name
+
+
+def test_attention_over_the_grid(tmp_path):
+    """Xu et al. (2015): the same attention as over words, and what is where can be told."""
+    data = write_prepared_captions(tmp_path, train=12, kind="grid")
+    model = replace(MODEL, attention="general")
+    image = replace(IMAGE, initial_state=True)
+    result = train_captions(data, tmp_path / "run", image=image, model=model, max_updates=4)
+    images = read_split(data, "test")
+    captioner = Captioner.load(result.model)
+    found = captioner.caption([one.path for one in images[:2]], SearchOptions(beam=3))
+    assert all(one.text for one in found)
+    read = captioner.read([one.path for one in images])
+    assert read.features.shape == (6, 49, 320)
+    decoder, encoder = captioner.models[0].model.decoder, captioner.models[0].model.encoder
+    context = encoder(TensorSource.of(torch.from_numpy(read.features)))
+    before = decoder.start(context, 6)
+    tokens = torch.full((6,), BOS_ID)
+    blank = replace(before, memory=replace(before.memory, values=torch.zeros_like(before.memory.values)))
+    assert not torch.allclose(decoder.step(tokens, before)[0], decoder.step(tokens, blank)[0])
+    evaluated = evaluate_captions(
+        captioner.models, read.features, [one.captions for one in images], SearchOptions(), TrainingImages.read(data)
+    )
+    assert evaluated.nearest_image is not None
+
+
+def test_attention_wants_a_grid(data, tmp_path):
+    with pytest.raises(UserError, match=r"model\.attention general: this source is one vector"):
+        train_captions(data, tmp_path / "run", model=replace(MODEL, attention="general"))
+
+
+def test_a_gru_has_no_cell_to_start_from_the_image(data, tmp_path):
+    image = replace(IMAGE, initial_state=True)
+    result = train_captions(data, tmp_path / "run", image=image, model=replace(MODEL, cell="gru"), max_updates=2)
+    assert own(result.model)["encoder.initial_state.weight"].shape == (16, 1280)
 
 
 def test_an_image_must_be_seen_somehow():

@@ -15,15 +15,18 @@ from nmt.search import SearchOptions, advance, init_beams, make_limits, settled,
 META = torch.device("meta")
 
 
-def make(tied: str = "none") -> SequenceModel:
+ATTENTIVE = {"cell": "gru", "bidirectional": True, "attention": "additive", "source_every_step": True}
+
+
+def make(**config) -> SequenceModel:
     with META:
-        return text_model(ModelConfig(layers=2, hidden=8, embedding=8, residual=True, tied=tied), WORDS, WORDS)
+        return text_model(ModelConfig(layers=2, hidden=8, embedding=8, residual=True, **config), WORDS, WORDS)
 
 
 @pytest.mark.parametrize("kind", ["adam", "adamw", "sgd"])
-@pytest.mark.parametrize("tied", ["none", "all"])
-def test_a_training_step(kind, tied):
-    model = make(tied).train()
+@pytest.mark.parametrize("config", [{}, {"tied": "all"}, ATTENTIVE])
+def test_a_training_step(kind, config):
+    model = make(**config).train()
     optimizer = make_optimizer(model, TrainingConfig(optimizer=kind))
     batch = random_batch(0, [(3, 5), (6, 2)]).to(META)
     loss = model(batch, 0.1)
@@ -35,8 +38,9 @@ def test_a_training_step(kind, tied):
 
 
 @pytest.mark.parametrize("options", [SearchOptions(beam=3), SearchOptions(sample=True, n_best=3, top_k=5)])
-def test_search_steps_of_the_model(options):
-    model, batch, beam, time = make().eval(), 2, 3, 6
+@pytest.mark.parametrize("config", [{}, ATTENTIVE])
+def test_search_steps_of_the_model(options, config):
+    model, batch, beam, time = make(**config).eval(), 2, 3, 6
     state = model.start(random_source(0, [3, 5]).to(META))
     limits = make_limits(options, torch.zeros(batch).long(), torch.full((batch,), time - 1), [[]] * batch, [1, 2])
     limits = replace(limits, **{name: value.to(META) for name, value in vars(limits).items()})

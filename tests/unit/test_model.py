@@ -46,6 +46,49 @@ def test_decoder_steps_give_what_forward_gives(layers, residual, tied, embedding
     torch.testing.assert_close(together, grid[batch.positions], atol=1e-5, rtol=0)
 
 
+@given(
+    st.sampled_from(["lstm", "gru", "rnn"]), st.booleans(), st.sampled_from(["none", "dot", "general", "additive"]),
+    st.booleans(), st.booleans(), st.integers(1, 2), st.sampled_from([("none", 8), ("target", 6)]),
+)  # fmt: skip
+@settings(max_examples=80, deadline=None)
+def test_steps_after_an_encoder_give_what_forward_gives(
+    cell, bidirectional, attention, every_step, residual, layers, sizes
+):
+    tied, embedding = sizes
+    model = make(
+        cell=cell, bidirectional=bidirectional, attention=attention, source_every_step=every_step, residual=residual,
+        layers=layers, tied=tied, embedding=embedding,
+    ).eval()  # fmt: skip
+    batch = random_batch(0, LENGTHS)
+    together = model.decoder(model.encode(batch.source), batch.target, batch.positions).log_softmax(-1)
+    # each row twice, in another order: what is selected goes on alike
+    rows = torch.arange(len(LENGTHS)).flip(0).repeat_interleave(2)
+    state, steps = model.start(batch.source).select(rows), []
+    for t in range(batch.target.shape[1]):
+        log_probs, state = model.step(batch.target[rows, t], state)
+        steps.append(log_probs)
+    both = torch.stack(steps, 1).flip(0).unflatten(0, (-1, 2))
+    torch.testing.assert_close(both[:, 0], both[:, 1], atol=1e-5, rtol=0)
+    torch.testing.assert_close(together, both[:, 0].flatten(0, 1)[batch.positions], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("attention", ["dot", "general", "additive"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_padding_of_the_source_changes_nothing(attention, bidirectional):
+    model = make(attention=attention, bidirectional=bidirectional, source_every_step=True).eval()
+    alone = collate_source([[5, 6, 7]], reverse_source=True)
+    beside = collate_source([[5, 6, 7], [4, 5, 6, 7, 8, 9]], reverse_source=True)
+    start = torch.full((2,), BOS_ID)
+    expected, _ = model.step(start[:1], model.start(alone))
+    found, _ = model.step(start, model.start(beside))
+    torch.testing.assert_close(found[:1], expected, atol=1e-5, rtol=0)
+
+
+def test_attention_without_positions_is_refused():
+    with pytest.raises(ValueError, match=r"model\.attention dot: this source is one vector"):
+        Decoder(ModelConfig(attention="dot"), WORDS)
+
+
 def test_the_first_input_matters():
     decoder, batch = Decoder(ModelConfig(hidden=8, embedding=8), WORDS).eval(), random_batch(0, LENGTHS)
     with_it = decoder(Context(first_input=torch.randn(4, 8)), batch.target, batch.positions)

@@ -5,48 +5,67 @@ from hypothesis import strategies as st
 from tiny import seeded
 
 from nmt.context import Context
-from nmt.recurrent import RecurrentStack, RecurrentState
+from nmt.recurrent import Cell, RecurrentStack, RecurrentState
+
+CELLS = st.sampled_from(["lstm", "gru", "rnn"])
 
 
-def make(layers: int, residual: bool, inputs: int = 5, hidden: int = 7, dropout: float = 0.5) -> RecurrentStack:
-    return seeded(lambda: RecurrentStack(inputs, hidden, layers, dropout, residual)).eval()
+def make(layers: int, residual: bool, cell: Cell = "lstm", *, bidirectional: bool = False) -> RecurrentStack:
+    return seeded(lambda: RecurrentStack(5, 8, layers, 0.5, residual, cell, bidirectional=bidirectional)).eval()
 
 
-def random_state(layers: int, rows: int, hidden: int = 7) -> RecurrentState:
-    return RecurrentState(torch.randn(layers, rows, hidden), torch.randn(layers, rows, hidden))
+def random_state(layers: int, rows: int, cell: Cell = "lstm") -> RecurrentState:
+    return RecurrentState(torch.randn(layers, rows, 8), torch.randn(layers, rows, 8) if cell == "lstm" else None)
 
 
-@given(st.integers(1, 3), st.booleans(), st.booleans(), st.integers(1, 4), st.integers(1, 6), st.integers(0, 10_000))
+def same(one: RecurrentState, other: RecurrentState) -> None:
+    torch.testing.assert_close(one.parts(), other.parts(), atol=1e-5, rtol=0)
+
+
+@given(
+    CELLS, st.integers(1, 3), st.booleans(), st.booleans(), st.integers(1, 4), st.integers(1, 6),
+    st.integers(0, 10_000),
+)  # fmt: skip
 @settings(max_examples=60, deadline=None)
-def test_steps_give_what_forward_gives(layers, residual, started, rows, time, seed):
-    stack = make(layers, residual)
+def test_steps_give_what_forward_gives(cell, layers, residual, started, rows, time, seed):
+    stack = make(layers, residual, cell)
     torch.manual_seed(seed)
     inputs = torch.randn(rows, time, 5)
-    state = random_state(layers, rows) if started else None
+    state = random_state(layers, rows, cell) if started else None
     outputs, end = stack(inputs, state)
     state = state or stack.zeros(rows, inputs)
     for t in range(time):
         output, state = stack.step(inputs[:, t], state)
         torch.testing.assert_close(output, outputs[:, t], atol=1e-5, rtol=0)
-    torch.testing.assert_close((state.hidden, state.cell), (end.hidden, end.cell), atol=1e-5, rtol=0)
+    same(state, end)
 
 
 @given(
-    st.integers(1, 3), st.booleans(), st.booleans(), st.lists(st.integers(1, 6), min_size=1, max_size=5),
-    st.integers(0, 3),
+    CELLS, st.booleans(), st.integers(1, 3), st.booleans(), st.booleans(),
+    st.lists(st.integers(1, 6), min_size=1, max_size=5), st.integers(0, 3),
 )  # fmt: skip
 @settings(max_examples=60, deadline=None)
-def test_rows_end_at_their_own_lengths(layers, residual, started, lengths, padding):
-    stack = make(layers, residual)
+def test_rows_end_at_their_own_lengths(cell, bidirectional, layers, residual, started, lengths, padding):
+    stack = make(layers, residual, cell, bidirectional=bidirectional)
     inputs = torch.randn(len(lengths), max(lengths) + padding, 5)
-    state = random_state(layers, len(lengths)) if started else None
+    state = random_state(layers, len(lengths), cell) if started else None
     outputs, end = stack(inputs, state, torch.tensor(lengths))
     assert outputs.shape[:2] == inputs.shape[:2]
     for row, length in enumerate(lengths):
         alone, own = stack(inputs[row : row + 1, :length], state and state.select(torch.tensor([row])))
         torch.testing.assert_close(outputs[row, :length], alone[0], atol=1e-5, rtol=0)
-        torch.testing.assert_close(end.select(torch.tensor([row])).hidden, own.hidden, atol=1e-5, rtol=0)
-        torch.testing.assert_close(end.select(torch.tensor([row])).cell, own.cell, atol=1e-5, rtol=0)
+        same(end.select(torch.tensor([row])), own)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_both_directions_have_half_of_the_units_each(cell):
+    stack, inputs = make(1, False, cell, bidirectional=True), torch.randn(2, 5, 5)
+    outputs, end = stack(inputs)
+    assert torch.equal(end.hidden[0], torch.cat([outputs[:, -1, :4], outputs[:, 0, 4:]], 1))
+    inputs[:, -1] += 1  # what comes last changes the first outputs of the direction from the end only
+    changed, _ = stack(inputs)
+    assert torch.equal(changed[:, 0, :4], outputs[:, 0, :4])
+    assert not torch.allclose(changed[:, 0, 4:], outputs[:, 0, 4:])
 
 
 def test_forward_is_torchs_own_lstm():

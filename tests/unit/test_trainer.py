@@ -65,7 +65,8 @@ def script_validations(monkeypatch, *scores):
 # one value other than that of MODEL and TRAINING for every option, and what else makes it matter
 MODEL_CHANGES = {
     "layers": 2, "hidden": 12, "embedding": 12, "dropout": 0.5, "residual": True, "tied": "target",
-    "reverse_source": False, "init": "uniform", "init_range": 0.3,
+    "reverse_source": False, "init": "uniform", "init_range": 0.3, "cell": "gru", "bidirectional": True,
+    "attention": "additive", "source_every_step": True,
 }  # fmt: skip
 TRAINING_CHANGES = {
     "seed": 2, "batch_tokens": 256, "accumulate": 2, "optimizer": "sgd", "learning_rate": 0.01, "weight_decay": 0.5,
@@ -402,7 +403,7 @@ def test_a_rate_out_of_all_proportion_is_a_user_error(data, tmp_path):
 
 def test_resuming_gives_the_same_bits(data, tmp_path):
     options = {"validate_every": 4, "checkpoint_every": 3, "accumulate": 2, "optimizer": "adamw"}
-    model = replace(MODEL, layers=2, tied="target")
+    model = replace(MODEL, layers=2, tied="target", cell="gru", bidirectional=True, attention="additive")
     whole = train(data, tmp_path / "whole", model=model, max_updates=12, **options)
     for updates in (1, 5, 8, 12):
         parts = train(data, tmp_path / "parts", model=model, max_updates=updates, resume=updates > 1, **options)
