@@ -19,7 +19,16 @@ from data.errors import UserError
 from data.readers import fingerprint
 from data.tokenizer import UNK_ID, UNKNOWN_TEXT
 from nmt.checkpoint import load_model, versions
-from nmt.metrics import Bucket, Difference, Score, compare_systems, make_metrics, score_by_length, score_lines
+from nmt.metrics import (
+    Bucket,
+    Difference,
+    Score,
+    compare_systems,
+    exact_match,
+    make_metrics,
+    score_by_length,
+    score_lines,
+)
 from nmt.search import SearchOptions
 from nmt.translator import Translator
 
@@ -65,6 +74,7 @@ class Evaluation:
             each with _lowercase. TER counts case only in ter_cased.
         blank_references: Blank lines in the second and later reference files.
         without_blanks: `scores` with those left out instead of counted as translations; None if there are none.
+        exact: Percentage of the output lines that are one of their references.
         length_ratio: Words of the output for each word of the closest references, as BLEU counts both.
         buckets: BLEU by source length, lower-cased if the model lower-cases.
         compare: The same metrics against another system's.
@@ -73,6 +83,7 @@ class Evaluation:
     scores: dict[str, Score]
     blank_references: int
     without_blanks: dict[str, Score] | None
+    exact: float
     length_ratio: float
     buckets: list[Bucket]
     sentences: int
@@ -158,6 +169,7 @@ def evaluate(
         scores=score_lines(system.lines, metrics),
         blank_references=blanks,
         without_blanks=score_lines(system.lines, without) if without else None,
+        exact=exact_match(system.lines, references),
         length_ratio=float(metrics["bleu"].corpus_score(system.lines, None).ratio),
         buckets=score_by_length(system.lines, sources, references, lowercase=system.lowercase),
         sentences=len(system.lines),
@@ -245,8 +257,8 @@ def _compare_table(compare: Mapping[str, Difference], compared: str) -> Table:
 
 def _remarks(found: Evaluation) -> list[str]:
     remarks = [
-        f"{found.distinct:,} distinct outputs, {found.empty:,} empty; {found.length_ratio:.3f} words written for each "
-        "word of the closest reference"
+        f"{found.exact:.2f} % are exactly a reference; {found.distinct:,} distinct outputs, {found.empty:,} empty; "
+        f"{found.length_ratio:.3f} words written for each word of the closest reference"
     ]
     if how := found.decoding:
         remarks.append(

@@ -106,6 +106,11 @@ def score_lines(lines: Sequence[str], metrics: Mapping[str, Metric]) -> dict[str
     return scores
 
 
+def exact_match(lines: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+    """The percentage of lines that are, letter for letter, one of their references."""
+    return 100 * sum(line in each for line, *each in zip(lines, *references, strict=True)) / max(1, len(lines))
+
+
 def score_by_length(
     lines: Sequence[str], sources: Sequence[str], references: Sequence[Sequence[str]], *, lowercase: bool
 ) -> list[Bucket]:

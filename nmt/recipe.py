@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from data.readers import read_lines
 from data.report import render as render_report
 from data.scenes import write_parallel
 from data.source import Ragged
+from data.tasks import write_task
 from data.tokenizer import SPECIAL_IDS
 from nmt.config import FREE_TO_CHANGE, ModelConfig, TrainingConfig
 from nmt.evaluation import System, describe, evaluate, format_json
@@ -36,16 +37,19 @@ from nmt.validation import reference_files
 
 
 @dataclass(frozen=True)
-class ScenesConfig:
-    """A corpus of described scenes to generate instead of reading one; 0 pairs of train is none.
+class GenerateConfig:
+    """A corpus to generate instead of reading one; 0 pairs of train is none.
 
     Args:
+        task: scenes (described in English and German), or reverse_integers, add_integers, echo, dates; see
+            data/tasks.py.
         train: Sentence pairs to learn from.
         valid: Pairs to steer training by.
-        test: Pairs to score the finished model on; no pair stands in two of the three.
-        seed: Decides which scenes are described.
+        test: Pairs to score the finished model on; no source stands in two of the three.
+        seed: Decides what is generated.
     """
 
+    task: Literal["scenes", "reverse_integers", "add_integers", "echo", "dates"] = "scenes"
     train: int = 0
     valid: int = 500
     test: int = 500
@@ -56,7 +60,7 @@ class ScenesConfig:
 class Recipe:
     """The settings of every stage; a file in scripts/recipes/ has these sections."""
 
-    scenes: ScenesConfig = field(default_factory=ScenesConfig)
+    generate: GenerateConfig = field(default_factory=GenerateConfig)
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -76,12 +80,12 @@ def run_recipe(recipe: Recipe, out: Path, *, base: Path | None, resume: bool, co
     """
     claim_run(asdict(recipe), out)
     prepared = out / "data"
-    if recipe.scenes.train:
+    if recipe.generate.train:
         base = out / "corpus"
         if not base.exists():
-            scenes = recipe.scenes
-            write_scenes(base, scenes)
-            console.print(f"Generated {scenes.train:,} scenes to learn from, {scenes.valid + scenes.test:,} held out.")
+            made = recipe.generate
+            generate(base, made)
+            console.print(f"Generated {made.train:,} {made.task} to learn from, {made.valid + made.test:,} held out.")
     if prepared.exists():
         console.print(f"Prepared already: {prepared}", highlight=False)
     else:
@@ -151,10 +155,17 @@ def show_where(out: Path, console: Console, *, scores: str, report: Path, follow
         console.print(text, highlight=False, soft_wrap=True)
 
 
-def write_scenes(folder: Path, scenes: ScenesConfig) -> None:
-    """Generate the corpus, whole or not at all."""
-    with atomic_directory(folder) as temporary:
-        write_parallel(temporary, {"train": scenes.train, "valid": scenes.valid, "test": scenes.test}, seed=scenes.seed)
+def generate(folder: Path, config: GenerateConfig) -> None:
+    """Generate the corpus, whole or not at all; raises UserError if there is not so much of it."""
+    sizes = {"train": config.train, "valid": config.valid, "test": config.test}
+    try:
+        with atomic_directory(folder) as temporary:
+            if config.task == "scenes":
+                write_parallel(temporary, sizes, seed=config.seed)
+            else:
+                write_task(temporary, config.task, sizes, config.seed)
+    except ValueError as error:
+        raise UserError(f"generate: {error}: lower generate.train, generate.valid or generate.test") from error
 
 
 def claim_run(settings: dict[str, Any], out: Path) -> None:

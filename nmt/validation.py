@@ -14,6 +14,7 @@ from data.corpus import PreparedCorpus
 from data.errors import UserError
 from data.readers import read_lines
 from nmt.checkpoint import TrainedModel
+from nmt.metrics import exact_match
 from nmt.model import SequenceModel
 from nmt.search import SearchOptions
 from nmt.translator import Translator
@@ -87,7 +88,8 @@ class ValidationText:
 
 @dataclass(frozen=True)
 class TranslationValidator:
-    """Scores a translator: `bleu` as sacrebleu gives it, lower-cased for a lower-casing model."""
+    """Scores a translator: `bleu` as sacrebleu gives it, lower-cased for a lower-casing model; `exact` is the
+    percentage of outputs that are one of their references."""
 
     trained: TrainedModel
     corpus: PreparedCorpus
@@ -101,4 +103,5 @@ class TranslationValidator:
         hypotheses = [one.text for one in Translator([self.trained]).translate(self.text.sources, options)]
         lowercase = self.trained.target.lowercase
         bleu = sacrebleu.corpus_bleu(hypotheses, self.text.references, lowercase=lowercase)
-        return Validation(found, {"bleu": float(bleu.score)})
+        exact = exact_match(hypotheses, self.text.references)
+        return Validation(found, {"bleu": float(bleu.score), "exact": exact})

@@ -10,13 +10,14 @@ import pytest
 import torch
 import yaml
 
-from nmt.recipe import DryRun, Recipe, ScenesConfig
+from data.errors import UserError
+from nmt.recipe import DryRun, GenerateConfig, Recipe, generate
 from scripts.run import RECIPES, read_recipe, try_out
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "run.py"
 NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
 TINY = [
-    "--scenes.train=40", "--scenes.valid=4", "--scenes.test=6",
+    "--generate.train=40", "--generate.valid=4", "--generate.test=6",
     "--model.hidden=8", "--model.embedding=8", "--training.max_updates=3", "--training.validate_every=2",
 ]  # fmt: skip
 
@@ -54,10 +55,21 @@ def test_a_dry_run_computes_a_loss_near_that_of_guessing() -> None:
     assert made.losses[0] == pytest.approx(torch.tensor(30_000.0).log().item(), abs=0.5)
 
 
+def test_what_is_generated_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generate(tmp_path / "dates", GenerateConfig(task="dates", train=30, valid=3, test=4))
+    assert len((tmp_path / "dates" / "train.source").read_text().splitlines()) == 30
+    generate(tmp_path / "scenes", GenerateConfig(train=5, valid=3, test=4))
+    assert sorted(path.name for path in (tmp_path / "scenes").iterdir())[0] == "test.de"
+    monkeypatch.setattr("data.tasks._TRIES", 0)
+    with pytest.raises(UserError, match=r"add_integers was asked for .* came up: lower generate\.train"):
+        generate(tmp_path / "sums", GenerateConfig(task="add_integers", train=1, valid=1, test=1))
+    assert not (tmp_path / "sums").exists()
+
+
 def test_the_command_line_wins_over_the_recipe() -> None:
     assert read_recipe(["demo"]).recipe.model.hidden != 7
     assert read_recipe(["demo", "--model.hidden=7"]).recipe.model.hidden == 7
-    assert read_recipe(["demo"]).recipe.scenes != ScenesConfig()
+    assert read_recipe(["demo"]).recipe.generate != GenerateConfig()
 
 
 def test_all_stages_run_once_and_the_rest_is_skipped(tmp_path: Path) -> None:

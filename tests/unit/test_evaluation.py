@@ -17,7 +17,7 @@ from data.tokenizer import UNKNOWN_TEXT, Tokenizer, TokenizerConfig
 from nmt.checkpoint import TrainedModel, save_model
 from nmt.config import ModelConfig
 from nmt.evaluation import System, SystemOutput, check_line_counts, evaluate, format_json
-from nmt.metrics import bootstrap_seed, make_metrics, read_scored_text, score_lines
+from nmt.metrics import bootstrap_seed, exact_match, make_metrics, read_scored_text, score_lines
 from nmt.model import text_model
 from nmt.search import SearchOptions
 from nmt.translator import Translation, Translator
@@ -359,3 +359,8 @@ def test_the_bootstrap_seed(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("SACREBLEU_SEED", seed)
         with pytest.raises(UserError, match="SACREBLEU_SEED"):
             bootstrap_seed()
+
+
+def test_exact_match_counts_outputs_that_are_a_reference():
+    assert exact_match(["a b", "c", "", "d"], [["a b", "x", "", "d."], ["z", "c", "y", "e"]]) == 75
+    assert exact_match([], [[]]) == 0
