@@ -23,6 +23,11 @@ class ImageEncoder(Encoder):
 
     def __init__(self, image: ImageConfig, config: ModelConfig, network: ImageNetwork, kind: Kind = "pooled") -> None:
         """Args: kind: Of the features that are read."""
+        if config.repeat_vector and (image.first_input or not image.every_step):
+            raise ValueError(
+                "model.repeat_vector reads the image at every step and nothing else: set image.every_step true and "
+                "image.first_input false"
+            )
         super().__init__(
             vector=config.embedding if image.every_step else 0,
             memory=network.size(kind) if kind == "grid" else 0,

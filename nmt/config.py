@@ -29,6 +29,8 @@ class ModelConfig:
             2015, section 3.1) or additive (Bahdanau et al. 2014). It lies between recurrent layers and output.
         source_every_step: The decoder reads what the encoder's last layer ended with beside each word (Cho et al. 2014,
             section 2.2).
+        repeat_vector: The decoder reads that and nothing else, from a state of zeros (the RepeatVector of Keras's
+            examples): no word knows the word before it.
         init: How weights start: default (uniform by fan-in, and forget gates open) or uniform.
         init_range: With init uniform, every weight starts between -init_range and +init_range; 0.08 in the 2014
             paper.
@@ -45,6 +47,7 @@ class ModelConfig:
     bidirectional: bool = False
     attention: Kind = "none"
     source_every_step: bool = False
+    repeat_vector: bool = False
     init: Literal["default", "uniform"] = "default"
     init_range: float = 0.08
 
@@ -52,6 +55,11 @@ class ModelConfig:
         _check(self, "model", ("layers", "hidden", "embedding"), lambda value: value >= 1, "1 or more")
         _check(self, "model", ("dropout",), lambda value: 0 <= value < 1, "at least 0 and below 1")
         _check(self, "model", ("init_range",), lambda value: 0 < value < math.inf, "a number above 0")
+        if self.repeat_vector and self.tied != "none":
+            raise ValueError(
+                f"model.tied {self.tied} shares the vectors of the words that the decoder reads, but with "
+                "model.repeat_vector it reads none: leave model.tied at none"
+            )
         if self.bidirectional and self.hidden % 2:
             raise ValueError(
                 f"model.bidirectional gives half of the units to each direction, but model.hidden is {self.hidden}: "

@@ -41,13 +41,17 @@ class Decoder(nn.Module):
             memory: The size of a position that it gives to be attended over.
 
         Raises:
-            ValueError: There is nothing to attend over, or not with the attention of `config`.
+            ValueError: There is nothing to attend over, or not with the attention of `config`; or nothing to read at
+                every step, where that is all there is.
         """
         super().__init__()
-        self.embedding = nn.Embedding(vocabulary, config.embedding, padding_idx=PAD_ID)
+        if config.repeat_vector and not vector:
+            raise ValueError("model.repeat_vector: this source gives nothing to be read at every step")
+        words = 0 if config.repeat_vector else config.embedding
+        self.embedding = nn.Embedding(vocabulary, words, padding_idx=PAD_ID) if words else None
         self.dropout = nn.Dropout(config.dropout)
         self.stack = RecurrentStack(
-            config.embedding + vector, config.hidden, config.layers, config.dropout, config.residual, config.cell
+            words + vector, config.hidden, config.layers, config.dropout, config.residual, config.cell
         )
         if config.attention != "none" and not memory:
             raise ValueError(f"model.attention {config.attention}: this source is one vector, with no positions in it")
@@ -62,13 +66,14 @@ class Decoder(nn.Module):
     def tie(self) -> None:
         """Make input and output share their word vectors, if they are to."""
         if self.tied:
+            assert self.embedding is not None
             self.output.weight = self.embedding.weight
 
     def start(self, context: Context, rows: int) -> DecoderState:
         """The state before the start token; `rows` is the batch size."""
         state = context.state or self.stack.zeros(rows, self.output.weight)
         if context.first_input is not None:
-            _, state = self.stack.step(_beside(self.dropout(context.first_input), context.vector), state)
+            _, state = self.stack.step(self._beside(context.first_input, context.vector), state)
         memory = None
         if self.attention is not None:
             assert context.memory is not None and context.memory_mask is not None
@@ -85,7 +90,7 @@ class Decoder(nn.Module):
         """
         state = self.start(context, target.shape[0])
         vector = None if context.vector is None else context.vector[:, None].expand(-1, target.shape[1], -1)
-        outputs, _ = self.stack(_beside(self.dropout(self.embedding(target)), vector), state.recurrent)
+        outputs, _ = self.stack(self._inputs(target, vector), state.recurrent)
         if self.attention is not None:
             outputs = self.attention(outputs, state.memory).outputs
         real = outputs.reshape(-1, outputs.shape[-1]).index_select(0, positions)
@@ -95,18 +100,23 @@ class Decoder(nn.Module):
         self, tokens: Int[Tensor, " rows"], state: DecoderState
     ) -> tuple[Float[Tensor, "rows vocabulary"], DecoderState]:
         """Scores of the next word after one more token."""
-        inputs = _beside(self.dropout(self.embedding(tokens)), state.vector)
-        outputs, recurrent = self.stack.step(inputs, state.recurrent)
+        outputs, recurrent = self.stack.step(self._inputs(tokens, state.vector), state.recurrent)
         if self.attention is not None:
             outputs = self.attention(outputs[:, None], state.memory).outputs[:, 0]
         return self._logits(outputs), DecoderState(recurrent, state.vector, state.memory)
+
+    def _inputs(self, tokens: Int[Tensor, "*rows"], vector: Tensor | None) -> Float[Tensor, "*rows inputs"]:
+        """What the recurrent stack reads: the word before, and beside it the source's vector; either may be missing."""
+        if self.embedding is None:
+            assert vector is not None
+            return vector
+        return self._beside(self.embedding(tokens), vector)
+
+    def _beside(self, words: Float[Tensor, "*rows embedding"], vector: Tensor | None) -> Float[Tensor, "*rows inputs"]:
+        words = self.dropout(words)
+        return words if vector is None else torch.cat([words, vector], -1)
 
     def _logits(self, outputs: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows vocabulary"]:
         words = self.dropout(outputs)
         logits: Tensor = self.output(words if self.projection is None else self.projection(words))
         return logits
-
-
-def _beside(words: Float[Tensor, "*rows embedding"], vector: Tensor | None) -> Float[Tensor, "*rows inputs"]:
-    """What the recurrent stack reads: the word, and beside it the source's vector if there is one."""
-    return words if vector is None else torch.cat([words, vector], -1)

@@ -34,7 +34,9 @@ class TextEncoder(Encoder):
     attended over or read at every step."""
 
     def __init__(self, config: ModelConfig, vocabulary: int) -> None:
-        super().__init__(config.hidden if config.source_every_step else 0, config.hidden)
+        read = config.source_every_step or config.repeat_vector
+        super().__init__(config.hidden if read else 0, config.hidden)
+        self.starts_decoder = not config.repeat_vector
         self.embedding: nn.Embedding = nn.Embedding(vocabulary, config.embedding, padding_idx=PAD_ID)
         self.dropout = nn.Dropout(config.dropout)
         self.stack = RecurrentStack(
@@ -48,4 +50,5 @@ class TextEncoder(Encoder):
         steps = torch.arange(source.ids.shape[1], device=source.ids.device)
         mask = steps < source.lengths.to(source.ids.device, non_blocking=True)[:, None]
         vector = state.hidden[-1] if self.vector else None
-        return Context(state=state, memory=outputs, memory_mask=mask, vector=vector)
+        start = state if self.starts_decoder else None
+        return Context(state=start, memory=outputs, memory_mask=mask, vector=vector)

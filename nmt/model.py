@@ -65,7 +65,7 @@ class SequenceModel(nn.Module):
         """Make weights shared as configured; leaving the meta device parts them."""
         self.decoder.tie()
         if self.config.tied == "all":
-            assert self.encoder.embedding is not None
+            assert self.encoder.embedding is not None and self.decoder.embedding is not None
             self.encoder.embedding.weight = self.decoder.embedding.weight
 
     def encode(self, source: Source) -> Context:

@@ -98,6 +98,14 @@ def test_attention_wants_a_grid(data, tmp_path):
         train_captions(data, tmp_path / "run", model=replace(MODEL, attention="general"))
 
 
+def test_an_image_can_be_repeated_but_not_come_first(data, tmp_path):
+    model = replace(MODEL, repeat_vector=True)
+    with pytest.raises(UserError, match=r"set image\.every_step true and image\.first_input false"):
+        train_captions(data, tmp_path / "run", model=model)
+    image = replace(IMAGE, first_input=False, every_step=True)
+    assert train_captions(data, tmp_path / "run", image=image, model=model, max_updates=2).model
+
+
 def test_a_gru_has_no_cell_to_start_from_the_image(data, tmp_path):
     image = replace(IMAGE, initial_state=True)
     result = train_captions(data, tmp_path / "run", image=image, model=replace(MODEL, cell="gru"), max_updates=2)

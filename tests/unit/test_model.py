@@ -48,15 +48,15 @@ def test_decoder_steps_give_what_forward_gives(layers, residual, tied, embedding
 
 @given(
     st.sampled_from(["lstm", "gru", "rnn"]), st.booleans(), st.sampled_from(["none", "dot", "general", "additive"]),
-    st.booleans(), st.booleans(), st.integers(1, 2), st.sampled_from([("none", 8), ("target", 6)]),
+    st.sampled_from(["word", "both", "vector"]), st.booleans(), st.integers(1, 2),
+    st.sampled_from([("none", 8), ("target", 6)]),
 )  # fmt: skip
 @settings(max_examples=80, deadline=None)
-def test_steps_after_an_encoder_give_what_forward_gives(
-    cell, bidirectional, attention, every_step, residual, layers, sizes
-):
-    tied, embedding = sizes
+def test_steps_after_an_encoder_give_what_forward_gives(cell, bidirectional, attention, reads, residual, layers, sizes):
+    tied, embedding = ("none", 8) if reads == "vector" else sizes
     model = make(
-        cell=cell, bidirectional=bidirectional, attention=attention, source_every_step=every_step, residual=residual,
+        cell=cell, bidirectional=bidirectional, attention=attention, source_every_step=reads == "both",
+        repeat_vector=reads == "vector", residual=residual,
         layers=layers, tied=tied, embedding=embedding,
     ).eval()  # fmt: skip
     batch = random_batch(0, LENGTHS)
@@ -82,6 +82,19 @@ def test_padding_of_the_source_changes_nothing(attention, bidirectional):
     expected, _ = model.step(start[:1], model.start(alone))
     found, _ = model.step(start, model.start(beside))
     torch.testing.assert_close(found[:1], expected, atol=1e-5, rtol=0)
+
+
+def test_a_decoder_of_the_repeated_vector_knows_no_word_before():
+    model = make(repeat_vector=True).eval()
+    state = model.start(random_source(0, [3]))
+    assert torch.equal(model.step(torch.tensor([5]), state)[0], model.step(torch.tensor([6]), state)[0])
+    assert not state.recurrent.hidden.any()
+    other = model.start(random_source(1, [3]))
+    assert not torch.allclose(model.step(torch.tensor([5]), state)[0], model.step(torch.tensor([5]), other)[0])
+    with pytest.raises(ValueError, match=r"with model\.repeat_vector it reads none"):
+        ModelConfig(repeat_vector=True, tied="target")
+    with pytest.raises(ValueError, match="this source gives nothing to be read at every step"):
+        Decoder(ModelConfig(repeat_vector=True), WORDS)
 
 
 def test_attention_without_positions_is_refused():
