@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from data.tokenizer import PAD_ID
 from nmt.attention import Attention, Memory
 from nmt.config import ModelConfig
 from nmt.context import Context
 from nmt.recurrent import RecurrentStack, RecurrentState
+from nmt.word_vectors import WordVectors
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Decoder(nn.Module):
         if config.repeat_vector and not vector:
             raise ValueError("model.repeat_vector: this source gives nothing to be read at every step")
         words = 0 if config.repeat_vector else config.embedding
-        self.embedding = nn.Embedding(vocabulary, words, padding_idx=PAD_ID) if words else None
+        self.embedding = WordVectors(vocabulary, words) if words else None
         self.dropout = nn.Dropout(config.dropout)
         self.stack = RecurrentStack(
             words + vector, config.hidden, config.layers, config.dropout, config.residual, config.cell

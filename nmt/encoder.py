@@ -4,10 +4,10 @@ import torch
 from torch import nn
 
 from data.source import Source, TextSource
-from data.tokenizer import PAD_ID
 from nmt.config import ModelConfig
 from nmt.context import Context
 from nmt.recurrent import RecurrentStack
+from nmt.word_vectors import WordVectors
 
 
 class Encoder(nn.Module):
@@ -23,7 +23,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.vector, self.memory = vector, memory
         self.pretrained: nn.Module | None = None
-        self.embedding: nn.Embedding | None = None
+        self.embedding: WordVectors | None = None
 
     def forward(self, source: Source) -> Context:
         raise NotImplementedError
@@ -37,7 +37,7 @@ class TextEncoder(Encoder):
         read = config.source_every_step or config.repeat_vector
         super().__init__(config.hidden if read else 0, config.hidden)
         self.starts_decoder = not config.repeat_vector
-        self.embedding: nn.Embedding = nn.Embedding(vocabulary, config.embedding, padding_idx=PAD_ID)
+        self.embedding: WordVectors = WordVectors(vocabulary, config.embedding)
         self.dropout = nn.Dropout(config.dropout)
         self.stack = RecurrentStack(
             config.embedding, config.hidden, config.layers, config.dropout, config.residual, config.cell,

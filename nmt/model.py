@@ -85,6 +85,8 @@ class SequenceModel(nn.Module):
 
     @torch.no_grad()
     def _initialise(self) -> None:
+        if self.decoder.output.weight.is_meta:
+            return  # weights will be read
         if self.config.init == "uniform":
             for parameter in self.parameters():
                 parameter.uniform_(-self.config.init_range, self.config.init_range)

@@ -133,6 +133,46 @@ def measure_features(folder: Path, name: str, count: int, threads: int) -> Featu
     )
 
 
+@dataclass(frozen=True)
+class ColdMeasurement:
+    """Seconds from starting the `caption` command to its end, for one image, and those of importing torch alone.
+
+    Medians of several rounds in which the two alternate; processor time is that of all threads.
+    """
+
+    seconds: float
+    cpu_seconds: float
+    torch_seconds: float
+    torch_cpu_seconds: float
+    rounds: int
+    hardware: str
+
+
+def measure_cold(model: Path, image: Path) -> ColdMeasurement:
+    """Caption one image in a process of its own.
+
+    Raises:
+        UserError: the command failed.
+    """
+    caption = [sys.executable, str(Path(__file__).with_name("caption.py")), "--model", str(model), str(image)]
+    commands = {"caption": caption, "torch": [sys.executable, "-c", "import torch"]}
+    elapsed: dict[str, list[float]] = {name: [] for name in commands}
+    busy: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(_ROUNDS):
+        for name, command in commands.items():
+            began, before = time.perf_counter(), os.times()
+            made = subprocess.run(command, capture_output=True, text=True, check=False)
+            if made.returncode:
+                raise UserError(f"the command failed: {made.stderr.strip()}")
+            after = os.times()
+            elapsed[name].append(time.perf_counter() - began)
+            busy[name].append(sum(after[2:4]) - sum(before[2:4]))  # user and system time of finished children
+    (seconds, torch_seconds), (cpu, torch_cpu) = (
+        (statistics.median(each["caption"]), statistics.median(each["torch"])) for each in (elapsed, busy)
+    )
+    return ColdMeasurement(seconds, cpu, torch_seconds, torch_cpu, _ROUNDS, hardware())
+
+
 def _peak_memory(command: Sequence[str]) -> int:
     """Run a command; the most bytes that it and the processes it starts held at one time."""
     try:
@@ -193,9 +233,17 @@ def benchmark() -> None:
     features.add_argument("--count", type=int, default=200, help="Images to use.")
     features.add_argument("--threads", type=int, default=1, help="Threads that compute, and that open images.")
     features.add_argument("--json", type=Path | None, help="File to write the measurement to.")
-    parser = Parser("benchmark.py", "Measure speed and memory.", "benchmark.py prepare|features")
+    cold = Parser(
+        "benchmark.py cold",
+        "Caption one image from a cold start, beside importing torch and nothing else; print the seconds of both.",
+        "benchmark.py cold --model RUN/model --image FILE [--json OUT]",
+    )
+    cold.add_argument("--model", type=Path, required=True, help="Model directory of a captioner.")
+    cold.add_argument("--image", type=Path, required=True, help="Image to caption.")
+    cold.add_argument("--json", type=Path | None, help="File to write the measurement to.")
+    parser = Parser("benchmark.py", "Measure speed and memory.", "benchmark.py prepare|features|cold")
     commands = parser.add_subcommands(dest="what")
-    for name, command in (("prepare", prepare), ("features", features)):
+    for name, command in (("prepare", prepare), ("features", features), ("cold", cold)):
         commands.add_subcommand(name, command)
         command.prog = f"benchmark.py {name}"  # a subcommand gets the whole usage of its parent put before its name
     read = parser.read()
@@ -211,6 +259,16 @@ def benchmark() -> None:
             "peak memory (MB)": f"{prepared.peak_mb:,.0f}",
         }
         _tell(figures, prepared, options.json)
+    elif read.what == "cold":
+        options = read.cold
+        started = measure_cold(options.model, options.image)
+        figures = {
+            "caption, s": f"{started.seconds:.2f}",
+            "processor time": f"{started.cpu_seconds:.2f}",
+            "import torch, s": f"{started.torch_seconds:.2f}",
+            "its processor time": f"{started.torch_cpu_seconds:.2f}",
+        }
+        _tell(figures, started, options.json)
     else:
         options = read.features
         for name in ("count", "threads"):
@@ -228,7 +286,9 @@ def benchmark() -> None:
         _tell(figures, extracted, options.json)
 
 
-def _tell(figures: dict[str, str], found: PrepareMeasurement | FeaturesMeasurement, json_path: Path | None) -> None:
+def _tell(
+    figures: dict[str, str], found: PrepareMeasurement | FeaturesMeasurement | ColdMeasurement, json_path: Path | None
+) -> None:
     from rich.console import Console
     from rich.table import Table
 

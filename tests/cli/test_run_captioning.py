@@ -54,6 +54,17 @@ def test_a_recipe_runs_all_stages_and_leaves_everything_in_its_place(run):
     assert len((out / "test.captions.jsonl").read_text().splitlines()) == 8
 
 
+def test_a_single_caption_loads_no_library_that_it_can_do_without(run, python):
+    """What a caption from a cold start takes is imports: see scripts/benchmark.py cold."""
+    image = next((run[0] / "corpus" / "images").iterdir())
+    command = [python, "-X", "importtime", "scripts/caption.py", "--model", str(run[0] / "model"), str(image)]
+    ended = run_to_end(command)
+    assert ended.returncode == 0 and ended.stdout.startswith(f"{image}\t")
+    loaded = {line.split("|")[-1].strip() for line in ended.stderr.splitlines()}
+    assert "torch" in loaded and "captioning.captioner" in loaded
+    assert not loaded & {"torchvision", "timm", "datasets", "pandas", "matplotlib", "torch._dynamo", "sacrebleu"}
+
+
 def test_a_second_run_skips_what_is_done_and_another_recipe_is_refused(run, python):
     out, _ = run
     before = weights(out / "model")
