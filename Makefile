@@ -1,4 +1,4 @@
-# make setup | demo | test | lint | bench: each does all of its own set-up.
+# make setup | demo | test | lint: each does all of its own set-up.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

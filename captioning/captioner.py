@@ -51,7 +51,7 @@ class ReadImages:
     rows: the places of the readable ones, in the order of `features`
     """
 
-    features: Float[np.ndarray, images * shape]
+    features: Float[np.ndarray, "images *shape"]  # noqa: UP037
     rows: list[int]
     errors: dict[int, str]
 

@@ -149,6 +149,16 @@ class ImageNetwork(nn.Module):
         self._found_grid()
         return self._grid_shape[1]
 
+    def learn(self, kind: Kind) -> None:
+        """Let the weights learn that the features of one kind are made with; the others stay as they are."""
+        self.requires_grad_(kind == "pooled")
+        if kind != "pooled":
+            for node in self._found_grid().nodes:
+                if node.op == "call_module":
+                    self.body.get_submodule(str(node.target)).requires_grad_(True)
+                elif node.op == "get_attr":
+                    self.body.get_parameter(str(node.target)).requires_grad_(True)
+
     def _normalized(self, pixels: Pixels) -> Float[Tensor, "batch 3 height width"]:
         if pixels.dtype == torch.uint8:
             pixels = self.preprocessing.normalize(pixels)
@@ -183,7 +193,7 @@ class ImageNetwork(nn.Module):
 
 
 class _Tracer(fx.Tracer):
-    """Takes convolution and batch norm as single steps, also the variants of other libraries."""
+    """Takes convolution and batch norm as single steps, and what is derived from them."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, (nn.Conv2d, nn.BatchNorm2d, _Pointwise)) or super().is_leaf_module(

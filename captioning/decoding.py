@@ -14,15 +14,18 @@ def caption_features(
     images: Column,
     options: SearchOptions,
     *,
-    batch_images: int = 256,
+    batch_images: int | None = None,
     seeds: Sequence[int] | None = None,
 ) -> list[list[WrittenHypothesis]]:
     """At most `n_best` captions for each image, best first, and never none.
 
     Args:
         models: One, or several with one vocabulary that caption together.
+        batch_images: How many are in work at a time; by default 256, or 32 whose grids are attended over.
         seeds: What tells the images of a sample apart; by default their places.
     """
+    if batch_images is None:
+        batch_images = 256 if models[0].model.decoder.attention is None else 32
     width = options.n_best if options.sample else options.beam
     target = models[0].target
     found = decode(

@@ -1,4 +1,7 @@
-"""The image encoder of Show and Tell (Vinyals et al. 2014): a pretrained CNN, and linear maps of its pooled feature."""
+"""The image encoder of Show and Tell (Vinyals et al. 2014): a pretrained CNN, and linear maps of its feature.
+
+The grid of its last feature map is also what attention looks at (Xu et al. 2015).
+"""
 
 from typing import Any
 
@@ -23,10 +26,15 @@ class ImageEncoder(Encoder):
 
     def __init__(self, image: ImageConfig, config: ModelConfig, network: ImageNetwork, kind: Kind = "pooled") -> None:
         """Args: kind: Of the features that are read."""
-        if config.repeat_vector and (image.first_input or not image.every_step):
+        if config.repeat_vector and (image.first_input or image.initial_state or not image.every_step):
             raise ValueError(
-                "model.repeat_vector reads the image at every step and nothing else: set image.every_step true and "
-                "image.first_input false"
+                "model.repeat_vector reads the image at every step and nothing else: set image.every_step true, "
+                "image.first_input false and image.initial_state false"
+            )
+        if config.source_every_step or config.bidirectional:
+            raise ValueError(
+                "model.source_every_step and model.bidirectional are for sources that are text: leave them false; "
+                "image.every_step shows the image at every step"
             )
         super().__init__(
             vector=config.embedding if image.every_step else 0,

@@ -25,6 +25,7 @@ from nmt.checkpoint import TrainedModel
 from nmt.search import SearchOptions
 
 _SEED = 1  # of the wrong images
+_BLOCK = 256  # images whose features are in memory at a time
 _METRICS = {
     "bleu1": "BLEU-1", "bleu2": "BLEU-2", "bleu3": "BLEU-3", "bleu4": "BLEU-4", "meteor": "METEOR",
     "rouge_l": "ROUGE-L", "cider": "CIDEr", "cider_d": "CIDEr-D",
@@ -33,7 +34,7 @@ _METRICS = {
 
 @dataclass(frozen=True)
 class TrainingImages:
-    """What the model was trained on, for comparison: features and captions, one row an image."""
+    """What the model was trained on, for comparison: one feature vector and the captions of each image."""
 
     features: npt.NDArray[np.floating]
     captions: list[list[str]]
@@ -42,8 +43,9 @@ class TrainingImages:
     def read(cls, prepared: Path) -> "TrainingImages":
         """Of a prepared directory; raises UserError if there is none."""
         images = read_split(prepared, "train")
-        array = FeatureStore.open(prepared / "features").array
-        return cls(array[[one.row for one in images], 0], [one.captions for one in images])
+        array, rows = FeatureStore.open(prepared / "features").array, [one.row for one in images]
+        blocks = [_pooled(array[rows[i : i + _BLOCK], 0]) for i in range(0, len(rows), _BLOCK)]
+        return cls(np.concatenate(blocks), [one.captions for one in images])
 
 
 @dataclass(frozen=True)
@@ -117,10 +119,10 @@ def decode_texts(
 
 
 def nearest_images(
-    features: npt.NDArray[np.floating], train: npt.NDArray[np.floating], block: int = 256
+    features: npt.NDArray[np.floating], train: npt.NDArray[np.floating], block: int = _BLOCK
 ) -> npt.NDArray[np.int64]:
     """For each image, the training image whose feature points in the most similar direction."""
-    others, features = (_pooled(each).astype(np.float32) for each in (train, features))
+    others, features = train.astype(np.float32), _pooled(features).astype(np.float32)
     others /= np.linalg.norm(others, axis=1, keepdims=True).clip(min=1e-12)
     blocks = [features[i : i + block] @ others.T for i in range(0, len(features), block)]
     return np.concatenate([each.argmax(axis=1) for each in blocks])

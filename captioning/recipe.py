@@ -27,6 +27,7 @@ from captioning.prepare import render as render_report
 from captioning.train import train_captioning
 from data.batching import make_batch
 from data.drawing import write_captioned_scenes
+from data.errors import UserError
 from data.files import atomic_directory, write_text
 from data.readers import fingerprint
 from data.source import Ragged, TensorSource
@@ -83,7 +84,7 @@ def run_caption_recipe(recipe: CaptionRecipe, out: Path, *, base: Path | None, r
     Raises:
         UserError: a stage failed, or `out` was made with other settings.
     """
-    claim_run(asdict(recipe), out)
+    claim_run(asdict(recipe), asdict(CaptionRecipe()), out)
     prepared = out / "data"
     if recipe.scenes.train:
         base = out / "corpus"
@@ -181,12 +182,19 @@ def write_gallery(
 
 
 def dry_run_captions(recipe: CaptionRecipe, device: torch.device) -> DryRun:
-    """Build a recipe's model with a full vocabulary and train it on two batches of random features and words."""
-    with device:
-        network = load_network(recipe.prepare.network, pretrained=False)
-        encoder = ImageEncoder(recipe.image, recipe.model, network, recipe.prepare.kind)
-        encoder.pretrained.requires_grad_(False)
-        model = SequenceModel(recipe.model, encoder, recipe.prepare.text.vocab_size)
+    """Build a recipe's model with a full vocabulary and train it on two batches of random features and words.
+
+    Raises:
+        UserError: its settings contradict each other, or there is no such CNN.
+    """
+    try:
+        with device:
+            network = load_network(recipe.prepare.network, pretrained=False)
+            encoder = ImageEncoder(recipe.image, recipe.model, network, recipe.prepare.kind)
+            encoder.pretrained.requires_grad_(False)
+            model = SequenceModel(recipe.model, encoder, recipe.prepare.text.vocab_size)
+    except ValueError as error:
+        raise UserError(str(error)) from error
     words = 11  # as long as captions are on average
     rows = max(1, recipe.training.batch_tokens // (words + 1))
     batches = []

@@ -101,7 +101,9 @@ def train_captioning(
     encoder = network.encoder
     assert isinstance(encoder, ImageEncoder)
     fine_tuned = training.pretrained_learning_rate > 0
-    encoder.pretrained.requires_grad_(fine_tuned)
+    encoder.pretrained.requires_grad_(False)
+    if fine_tuned:
+        encoder.pretrained.learn(encoder.kind)
     columns = _columns(data, encoder, fine_tuned)
     trained = TrainedModel(
         network,

@@ -86,7 +86,7 @@ def _weekday(day: datetime.date) -> str:
     return _WEEKDAYS[day.weekday()]
 
 
-# Only forms that mean one day: none of digits alone in which day and month could change places.
+# Each form means one day: between dots the day comes first, between slashes the year; there is no form like 3/5/1979.
 _FORMS: tuple[Callable[[datetime.date], str], ...] = (
     lambda d: f"{d.day} {_month(d)} {d.year}",
     lambda d: f"{d.day:02} {_month(d)} {d.year}",

@@ -24,7 +24,9 @@ class Memory:
     mask: Bool[Tensor, "rows positions"]
 
     def select(self, rows: Int[Tensor, " selected"]) -> "Memory":
-        return Memory(*(each.index_select(0, rows) for each in (self.keys, self.values, self.mask)))
+        values = self.values.index_select(0, rows)
+        keys = values if self.keys is self.values else self.keys.index_select(0, rows)
+        return Memory(keys, values, self.mask.index_select(0, rows))
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,10 @@ class Decoder(nn.Module):
         """
         super().__init__()
         if config.repeat_vector and not vector:
-            raise ValueError("model.repeat_vector: this source gives nothing to be read at every step")
+            raise ValueError(
+                "model.repeat_vector: this source gives nothing to be read at every step; for images, set "
+                "image.every_step true"
+            )
         words = 0 if config.repeat_vector else config.embedding
         self.embedding = WordVectors(vocabulary, words) if words else None
         self.dropout = nn.Dropout(config.dropout)
@@ -54,7 +57,10 @@ class Decoder(nn.Module):
             words + vector, config.hidden, config.layers, config.dropout, config.residual, config.cell
         )
         if config.attention != "none" and not memory:
-            raise ValueError(f"model.attention {config.attention}: this source is one vector, with no positions in it")
+            raise ValueError(
+                f"model.attention {config.attention}: this source is one vector, with no positions in it: set "
+                "model.attention none, or prepare images with kind grid"
+            )
         self.attention = None if config.attention == "none" else Attention(config.attention, config.hidden, memory)
         self.tied = config.tied != "none"
         # words that are read and written as one vector are compared with the output in their own space

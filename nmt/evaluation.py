@@ -74,7 +74,7 @@ class Evaluation:
             each with _lowercase. TER counts case only in ter_cased.
         blank_references: Blank lines in the second and later reference files.
         without_blanks: `scores` with those left out instead of counted as translations; None if there are none.
-        exact: Percentage of the output lines that are one of their references.
+        exact: Percentage of the output lines that are one of their references, lower-cased if the model lower-cases.
         length_ratio: Words of the output for each word of the closest references, as BLEU counts both.
         buckets: BLEU by source length, lower-cased if the model lower-cases.
         compare: The same metrics against another system's.
@@ -169,7 +169,7 @@ def evaluate(
         scores=score_lines(system.lines, metrics),
         blank_references=blanks,
         without_blanks=score_lines(system.lines, without) if without else None,
-        exact=exact_match(system.lines, references),
+        exact=exact_match(system.lines, _lower(references) if system.lowercase else references),
         length_ratio=float(metrics["bleu"].corpus_score(system.lines, None).ratio),
         buckets=score_by_length(system.lines, sources, references, lowercase=system.lowercase),
         sentences=len(system.lines),
@@ -179,6 +179,10 @@ def evaluate(
         decoding=system.decoding,
         compare=compare_systems(system.lines, other.lines, metrics, lowercase=lowercase) if other else None,
     )
+
+
+def _lower(references: Sequence[Sequence[str]]) -> list[list[str]]:
+    return [[line.lower() for line in each] for each in references]
 
 
 def format_json(evaluation: Evaluation, provenance: Mapping[str, Any]) -> str:

@@ -107,8 +107,14 @@ def score_lines(lines: Sequence[str], metrics: Mapping[str, Metric]) -> dict[str
 
 
 def exact_match(lines: Sequence[str], references: Sequence[Sequence[str]]) -> float:
-    """The percentage of lines that are, letter for letter, one of their references."""
-    return 100 * sum(line in each for line, *each in zip(lines, *references, strict=True)) / max(1, len(lines))
+    """The percentage of lines that are, letter for letter, one of their references.
+
+    A blank line in a second or later file of references is none.
+    """
+    found = 0
+    for line, first, *more in zip(lines, *references, strict=True):
+        found += line == first or (bool(line) and line in more)
+    return 100 * found / max(1, len(lines))
 
 
 def score_by_length(

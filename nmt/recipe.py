@@ -78,7 +78,7 @@ def run_recipe(recipe: Recipe, out: Path, *, base: Path | None, resume: bool, co
     Raises:
         UserError: a stage failed, or `out` was made with other settings.
     """
-    claim_run(asdict(recipe), out)
+    claim_run(asdict(recipe), asdict(Recipe()), out)
     prepared = out / "data"
     if recipe.generate.train:
         base = out / "corpus"
@@ -168,13 +168,18 @@ def generate(folder: Path, config: GenerateConfig) -> None:
         raise UserError(f"generate: {error}: lower generate.train, generate.valid or generate.test") from error
 
 
-def claim_run(settings: dict[str, Any], out: Path) -> None:
-    """Note a recipe's settings in the run directory; raises UserError if others are noted there."""
+def claim_run(settings: dict[str, Any], defaults: dict[str, Any], out: Path) -> None:
+    """Note a recipe's settings in the run directory; raises UserError if others are noted there.
+
+    Args:
+        defaults: What options had before there was a choice, in runs of earlier versions.
+    """
     path = out / "recipe.yaml"
     if not path.exists():
         write_text(path, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
         return
-    before, now = (_flat(each) for each in (yaml.safe_load(path.read_text(encoding="utf-8")), settings))
+    noted = yaml.safe_load(path.read_text(encoding="utf-8"))
+    before, now = (_flat(defaults) | _flat(each) for each in (noted, settings))
     finished = (out / "model").exists()
     changed = [
         f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
@@ -238,9 +243,15 @@ def dry_run(recipe: Recipe, device: torch.device) -> DryRun:
     """Build a recipe's model with full vocabularies and train it on two batches of random words.
 
     Needs no data. On the `meta` device nothing is computed and no loss is known.
+
+    Raises:
+        UserError: the settings contradict each other.
     """
-    with device:
-        model = text_model(recipe.model, recipe.prepare.source.vocab_size, recipe.prepare.target.vocab_size)
+    try:
+        with device:
+            model = text_model(recipe.model, recipe.prepare.source.vocab_size, recipe.prepare.target.vocab_size)
+    except ValueError as error:
+        raise UserError(str(error)) from error
     plans = [_random_plan(recipe, number) for number in range(2)]
     batches = [plan.collate(reverse_source=recipe.model.reverse_source) for plan in plans]
     return two_updates(model, recipe.training, batches, device)

@@ -88,8 +88,8 @@ class ValidationText:
 
 @dataclass(frozen=True)
 class TranslationValidator:
-    """Scores a translator: `bleu` as sacrebleu gives it, lower-cased for a lower-casing model; `exact` is the
-    percentage of outputs that are one of their references."""
+    """Scores a translator: `bleu` as sacrebleu gives it, and the percentage of outputs that are `exact`ly one of their
+    references; both lower-cased for a lower-casing model."""
 
     trained: TrainedModel
     corpus: PreparedCorpus
@@ -103,5 +103,8 @@ class TranslationValidator:
         hypotheses = [one.text for one in Translator([self.trained]).translate(self.text.sources, options)]
         lowercase = self.trained.target.lowercase
         bleu = sacrebleu.corpus_bleu(hypotheses, self.text.references, lowercase=lowercase)
-        exact = exact_match(hypotheses, self.text.references)
+        references = self.text.references
+        if lowercase:
+            references = [[line.lower() for line in each] for each in references]
+        exact = exact_match(hypotheses, references)
         return Validation(found, {"bleu": float(bleu.score), "exact": exact})

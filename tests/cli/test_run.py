@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ import torch
 import yaml
 
 from data.errors import UserError
-from nmt.recipe import DryRun, GenerateConfig, Recipe, generate
+from nmt.config import ModelConfig
+from nmt.recipe import DryRun, GenerateConfig, Recipe, claim_run, generate
 from scripts.run import RECIPES, read_recipe, try_out
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "run.py"
@@ -64,6 +66,26 @@ def test_what_is_generated_is_whole_or_not_there(tmp_path: Path, monkeypatch: py
     with pytest.raises(UserError, match=r"add_integers was asked for .* came up: lower generate\.train"):
         generate(tmp_path / "sums", GenerateConfig(task="add_integers", train=1, valid=1, test=1))
     assert not (tmp_path / "sums").exists()
+
+
+def test_a_run_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    """Options that it did not have yet count as their defaults."""
+    settings, defaults = asdict(Recipe(model=ModelConfig(hidden=8))), asdict(Recipe())
+    claim_run(settings, defaults, tmp_path)
+    noted = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
+    del noted["model"]["attention"]
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(noted))
+    claim_run(settings, defaults, tmp_path)
+    settings["model"]["attention"] = "dot"
+    with pytest.raises(UserError, match=r"model\.attention was 'none' and is 'dot'"):
+        claim_run(settings, defaults, tmp_path)
+
+
+def test_a_dry_run_of_what_cannot_be_is_one_line(tmp_path: Path) -> None:
+    for recipe, option in (("flickr8k", "--model.attention=general"), ("demo", "--model.tied=all")):
+        tried = run(recipe, "--out", tmp_path, "--dry_run", option)
+        assert tried.returncode == 1 and "Traceback" not in tried.stderr
+        assert option.partition("=")[0].removeprefix("--") in tried.stderr
 
 
 def test_the_command_line_wins_over_the_recipe() -> None:

@@ -66,3 +66,18 @@ def test_a_memory_selects_rows():
     chosen = memory.select(rows)
     for name in ("keys", "values", "mask"):
         assert torch.equal(getattr(chosen, name), getattr(memory, name)[rows])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_sum_to_one_in_mixed_precision(kind):
+    attention = make(kind)
+    values = torch.randn(2, 3, 6)
+    with torch.autocast("cpu", torch.bfloat16):
+        memory = attention.remember(values, torch.tensor([[True] * 3, [True, False, True]]))
+        found = attention(torch.randn(2, 4, 6), memory)
+    assert found.weights.dtype == torch.float32
+    torch.testing.assert_close(found.weights.sum(-1), torch.ones(2, 4))
+    plain = attention(torch.randn(2, 4, 6), attention.remember(values, memory.mask))
+    assert found.outputs.shape == plain.outputs.shape
+    found.outputs.float().sum().backward()
+    assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in attention.parameters())

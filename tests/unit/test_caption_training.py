@@ -100,10 +100,16 @@ def test_attention_wants_a_grid(data, tmp_path):
 
 def test_an_image_can_be_repeated_but_not_come_first(data, tmp_path):
     model = replace(MODEL, repeat_vector=True)
-    with pytest.raises(UserError, match=r"set image\.every_step true and image\.first_input false"):
+    with pytest.raises(UserError, match=r"set image\.every_step true, image\.first_input false"):
         train_captions(data, tmp_path / "run", model=model)
     image = replace(IMAGE, first_input=False, every_step=True)
     assert train_captions(data, tmp_path / "run", image=image, model=model, max_updates=2).model
+
+
+@pytest.mark.parametrize("name", ["source_every_step", "bidirectional"])
+def test_options_of_text_encoders_are_refused(data, tmp_path, name):
+    with pytest.raises(UserError, match="are for sources that are text"):
+        train_captions(data, tmp_path / "run", model=replace(MODEL, **{name: True}))
 
 
 def test_a_gru_has_no_cell_to_start_from_the_image(data, tmp_path):

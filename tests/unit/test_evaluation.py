@@ -363,4 +363,5 @@ def test_the_bootstrap_seed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_exact_match_counts_outputs_that_are_a_reference():
     assert exact_match(["a b", "c", "", "d"], [["a b", "x", "", "d."], ["z", "c", "y", "e"]]) == 75
+    assert exact_match(["", ""], [["a", ""], ["", ""]]) == 50  # a blank line of a later file is no reference
     assert exact_match([], [[]]) == 0

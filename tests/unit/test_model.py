@@ -162,6 +162,17 @@ def test_cross_entropy_is_torchs(tokens, vocabulary, smoothing, seed):
     expected = F.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
     torch.testing.assert_close(loss.smoothed, expected)
     torch.testing.assert_close(loss.nll, F.cross_entropy(logits, labels, reduction="sum"))
+    ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    (cross_entropy(ours, labels, smoothing).smoothed * 0.3).backward()
+    (F.cross_entropy(theirs, labels, reduction="sum", label_smoothing=smoothing) * 0.3).backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-6, rtol=1e-4)
+
+
+def test_the_loss_of_words_by_weight_is_the_weighted_sum():
+    logits, labels, weights = torch.randn(3, 7, requires_grad=True), torch.tensor([1, 2, 6]), torch.randn(3)
+    loss = cross_entropy(logits, labels, 0.1, weights)
+    expected = (F.cross_entropy(logits, labels, reduction="none") * weights).sum()
+    torch.testing.assert_close(loss.smoothed, expected)
 
 
 def test_cross_entropy_of_bfloat16_is_computed_in_float32():

@@ -64,11 +64,12 @@ def test_dates_are_the_days_that_they_say(seed):
 
 
 def test_no_two_days_are_written_alike():
-    days = [datetime.date.fromordinal(n) for n in range(datetime.date(1950, 1, 1).toordinal(), 748_000, 11)]
-    written: dict[str, datetime.date] = {}
-    for day in days:
+    first, last = (datetime.date(year, *rest).toordinal() for year, rest in ((1950, (1, 1)), (2049, (12, 31))))
+    written: dict[str, int] = {}
+    for number in range(first, last + 1):
+        day = datetime.date.fromordinal(number)
         for form in _FORMS:
-            assert written.setdefault(form(day), day) == day
+            assert written.setdefault(form(day).lower(), number) == number
 
 
 @pytest.mark.parametrize("task", TASKS)
