@@ -82,10 +82,13 @@ def test_a_run_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_dry_run_of_what_cannot_be_is_one_line(tmp_path: Path) -> None:
-    for recipe, option in (("flickr8k", "--model.attention=general"), ("demo", "--model.tied=all")):
-        tried = run(recipe, "--out", tmp_path, "--dry_run", option)
+    for recipe, *options in (
+        ("flickr8k", "--model.attention=general"),
+        ("demo", "--model.tied=all", "--prepare.target.vocab_size=100"),
+    ):
+        tried = run(recipe, "--out", tmp_path, "--dry_run", *options)
         assert tried.returncode == 1 and "Traceback" not in tried.stderr
-        assert option.partition("=")[0].removeprefix("--") in tried.stderr
+        assert options[0].removeprefix("--").replace("=", " ") in tried.stderr
 
 
 def test_the_command_line_wins_over_the_recipe() -> None:
