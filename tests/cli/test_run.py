@@ -156,7 +156,7 @@ def test_print_config_can_be_read_back(tmp_path: Path) -> None:
     settings = yaml.safe_load(printed.stdout)
     assert settings["model"]["hidden"] == 7
     path = tmp_path / "mine.yaml"
-    path.write_text(yaml.safe_dump({name: settings[name] for name in ("scenes", "prepare", "model", "training")}))
+    path.write_text(yaml.safe_dump({name: settings[name] for name in ("generate", "prepare", "model", "training")}))
     assert read_recipe([str(path)]).recipe.model.hidden == 7
     assert isinstance(read_recipe([str(path)]).recipe, Recipe)
 
