@@ -13,6 +13,6 @@ class WordVectors(nn.Embedding):
 
     def reset_parameters(self) -> None:
         """As torch does, but not on the meta device: there is nothing to draw there, yet torch would import its
-        compiler for it, which takes as long as all else from a cold start to a caption."""
+        compiler for it, which takes seconds."""
         if not self.weight.is_meta:
             super().reset_parameters()
