@@ -17,7 +17,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from jaxtyping import Float
 
 from data.errors import UserError
 from data.length_ratio import LengthRatio
@@ -25,6 +27,7 @@ from data.source import Ragged
 from data.tokenizer import UNK_ID, Tokenizer
 from nmt.checkpoint import TrainedModel, load_model
 from nmt.decoding import decode
+from nmt.scoring import PairScore, score_pairs
 from nmt.search import Hypothesis, SearchOptions
 from nmt.written import WrittenHypothesis
 
@@ -138,6 +141,45 @@ class Translator:
         for (i, _), hypotheses in zip(places, found, strict=True):
             by_text[i].append(hypotheses)
         return [self._join(*each) for each in zip(texts, ids, by_text, strict=True)]
+
+    def score(
+        self, sources: Sequence[str], targets: Sequence[str], *, batch_tokens: int = 4096
+    ) -> list[PairScore | None]:
+        """How probable given translations are, in their order; None where the source is blank.
+
+        Long sentences are read whole. Target words that the model does not know count as the unknown token.
+        """
+        if len(sources) != len(targets):
+            raise ValueError(f"{len(targets)} targets for {len(sources)} sources: give one for each")
+        source = self._source.encode_segmented([self._source.segment(_encodable(text)) for text in sources])
+        target = self._target.encode_segmented([self._target.segment(_encodable(text)) for text in targets])
+        rows = [i for i, ids in enumerate(source) if len(ids)]
+        pairs = Ragged.of([source[i] for i in rows]), Ragged.of([target[i] for i in rows])
+        found: list[PairScore | None] = [None] * len(sources)
+        for i, score in zip(rows, score_pairs(self._models, *pairs, batch_tokens=batch_tokens), strict=True):
+            found[i] = score
+        return found
+
+    @torch.no_grad()
+    def sentence_vectors(self, texts: Sequence[str]) -> Float[np.ndarray, "texts features"]:
+        """What the encoder ends with: the output of each of its layers after the last word it reads, side by side.
+
+        Of an ensemble it is the first model's.
+
+        Raises:
+            UserError: A text is blank.
+        """
+        ids = self._source.encode_segmented([self._source.segment(_encodable(text)) for text in texts])
+        if [] in ids:
+            raise UserError(f"text {ids.index([]) + 1} is blank: leave it out")
+        model, vectors = self._models[0], []
+        for one in ids:
+            source = Ragged.of([one]).collate(np.zeros(1, np.int64), reverse=model.config.reverse_source)
+            context = model.encode(source.to(next(model.parameters()).device))
+            ends = context.vector if context.state is None else context.state.hidden
+            assert ends is not None  # an encoder of text always ends with something
+            vectors.append(ends.flatten().float().cpu().numpy())
+        return np.stack(vectors)
 
     def encode_prefix(self, prefix: str) -> list[int]:
         """The target ids of what a translation must begin with; raises UserError if the vocabulary lacks a word."""

@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +13,16 @@ import torch
 from rich.console import Console
 
 from data.batching import Batch, Plan
+from data.length_ratio import LengthRatio
 from data.pool import Pool
 from data.prepare import PrepareConfig, prepare
 from data.readers import ParallelText
 from data.scenes import write_parallel
 from data.source import Ragged
-from data.tokenizer import TokenizerConfig
+from data.tokenizer import UNK_ID, Tokenizer, TokenizerConfig
+from nmt.checkpoint import TrainedModel, save_model
 from nmt.config import ModelConfig, TrainingConfig
+from nmt.model import text_model
 from nmt.train_translation import train_translation
 from nmt.trainer import TrainingResult
 
@@ -29,6 +33,7 @@ TRAINING = TrainingConfig(
     max_updates=6, batch_tokens=128, warmup_updates=0, schedule="constant", precision="float32", valid_sentences=4
 )
 WORDS = 20
+SCENE_WORDS = ["a", "dog", "cat", "sleeps", "runs", "in", "the", "house", "and", "sees", ".", "!", ",", "?"]
 
 
 def write_prepared(folder: Path, pairs: int = 64, **config) -> Path:
@@ -105,3 +110,17 @@ def seeded(make, seed: int = 3):
     """What `make` makes with torch's random numbers set to `seed`."""
     torch.manual_seed(seed)
     return make()
+
+
+def save_translator(folder: Path, seed: int, words=SCENE_WORDS, **config) -> str:
+    """Save a translator with random weights and clear preferences; `config` are fields of the ModelConfig."""
+    folder.mkdir()
+    tokenizer = Tokenizer.train(Counter(dict.fromkeys(words, 9)), TokenizerConfig())
+    torch.manual_seed(seed)
+    model = text_model(ModelConfig(hidden=16, embedding=16, **config), len(tokenizer), len(tokenizer))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(4)  # distributions with clear winners
+        model.decoder.output.bias[UNK_ID] += 30
+    save_model(folder, TrainedModel(model, tokenizer, tokenizer, LengthRatio(0.5, 1.0, 2.0), 12, {}), {})
+    return str(folder)

@@ -6,38 +6,21 @@ import signal
 import subprocess
 import sys
 import threading
-from collections import Counter
 
 import pytest
 import torch
 
-from data.length_ratio import LengthRatio
-from data.tokenizer import UNK_ID, Tokenizer, TokenizerConfig
-from nmt.checkpoint import TrainedModel, save_model
-from nmt.config import ModelConfig
-from nmt.model import SequenceModel, text_model
+from nmt.model import SequenceModel
 from nmt.search import SearchOptions
 from nmt.translator import Translator
 from scripts.translate import main
+from tests.tiny import SCENE_WORDS as WORDS
+from tests.tiny import save_translator
 
 torch.set_num_threads(1)
 
-WORDS = ["a", "dog", "cat", "sleeps", "runs", "in", "the", "house", "and", "sees", ".", "!", ",", "?"]
 COMMAND = [sys.executable, "-m", "scripts.translate", "--threads", "1"]
 SECONDS = 180
-
-
-def save_tiny(folder, seed: int, words=WORDS) -> str:
-    folder.mkdir()
-    tokenizer = Tokenizer.train(Counter(dict.fromkeys(words, 9)), TokenizerConfig())
-    torch.manual_seed(seed)
-    model = text_model(ModelConfig(hidden=16, embedding=16), len(tokenizer), len(tokenizer))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(4)  # distributions with clear winners
-        model.decoder.output.bias[UNK_ID] += 30
-    save_model(folder, TrainedModel(model, tokenizer, tokenizer, LengthRatio(0.5, 1.0, 2.0), 12, {}), {})
-    return str(folder)
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +28,9 @@ def models(tmp_path_factory) -> dict[str, str]:
     """Two models of one vocabulary, and one of another."""
     base = tmp_path_factory.mktemp("models")
     return {
-        "one": save_tiny(base / "one", 1),
-        "two": save_tiny(base / "two", 2),
-        "other": save_tiny(base / "other", 1, [*WORDS[1:], "zebra"]),
+        "one": save_translator(base / "one", 1),
+        "two": save_translator(base / "two", 2),
+        "other": save_translator(base / "other", 1, [*WORDS[1:], "zebra"]),
     }
 
 
