@@ -62,7 +62,7 @@ def test_what_is_generated_is_whole_or_not_there(tmp_path: Path, monkeypatch: py
     assert len((tmp_path / "dates" / "train.source").read_text().splitlines()) == 30
     generate(tmp_path / "scenes", GenerateConfig(train=5, valid=3, test=4))
     assert sorted(path.name for path in (tmp_path / "scenes").iterdir())[0] == "test.de"
-    monkeypatch.setattr("data.tasks._TRIES", 0)
+    monkeypatch.setattr("data.tasks.TRIES", 0)
     with pytest.raises(UserError, match=r"add_integers was asked for .* came up: lower generate\.train"):
         generate(tmp_path / "sums", GenerateConfig(task="add_integers", train=1, valid=1, test=1))
     assert not (tmp_path / "sums").exists()
