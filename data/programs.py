@@ -8,7 +8,7 @@ write is what Python prints when it runs the program.
 import random
 import string
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import CodeType
 from typing import Literal
@@ -43,13 +43,17 @@ def make_program(rng: random.Random, length: int, nesting: int) -> Example:
     subtracted from, a loop that does so several times, a choice between two values. Small integers and rounds of
     loops are 1 to 4 * length, so that what is to be computed stays linear in the length (section 3).
     """
+    source = _write(rng, length, nesting)
+    return Example(source, run_program(source), f"{length}/{nesting}")
+
+
+def _write(rng: random.Random, length: int, nesting: int) -> str:
     statements: list[str] = []
     expression = _integer(rng, length)
     for name in rng.sample(NAMES, nesting):
         before, expression = rng.choice(_OPERATIONS)(rng, length, expression, name)
         statements += before
-    source = ";".join([*statements, f"print({expression})"])
-    return Example(source, run_program(source), f"{length}/{nesting}")
+    return ";".join([*statements, f"print({expression})"])
 
 
 def _integer(rng: random.Random, length: int) -> str:
@@ -137,30 +141,31 @@ def write_programs(
     for split, size in sizes.items():
         rng = random.Random(f"{seed} {split}")
         if split == "train":
-            wanted = (difficulty(curriculum, i / size, length, nesting, rng) for i in range(size))
-            examples = [next(_programs(rng, split, *each)) for each in wanted]
+            shares = (i / size for i in range(size))
+            chosen = [_drawn(rng, split, *difficulty(curriculum, share, length, nesting, rng)) for share in shares]
         else:
-            examples = list(_different(rng, split, size, length, nesting))
-        write_examples(folder, split, examples)
+            chosen = _different(rng, split, size, length, nesting)
+        write_examples(folder, split, [Example(source, run_program(source), group) for source, group in chosen])
 
 
-def _programs(rng: random.Random, split: str, length: int, nesting: int) -> Iterator[Example]:
-    """Programs that may stand in a split."""
+def _drawn(rng: random.Random, split: str, length: int, nesting: int) -> tuple[str, str]:
+    """A program that may stand in a split, and its group."""
     while True:
-        example = make_program(rng, length, nesting)
-        part = zlib.crc32(example.source.encode()) % _PARTS
-        if {0: "test", 1: "valid"}.get(part, "train") == split:
-            yield example
+        source = _write(rng, length, nesting)
+        if {0: "test", 1: "valid"}.get(zlib.crc32(source.encode()) % _PARTS, "train") == split:
+            return source, f"{length}/{nesting}"
 
 
-def _different(rng: random.Random, split: str, size: int, length: int, nesting: int) -> Iterator[Example]:
+def _different(rng: random.Random, split: str, size: int, length: int, nesting: int) -> list[tuple[str, str]]:
     """So many programs of a split, none of which comes twice."""
-    found: set[str] = set()
+    found: dict[str, str] = {}
     for _ in range(TRIES * size):
         if len(found) == size:
-            return
-        example = next(_programs(rng, split, *difficulty("mix", 0.0, length, nesting, rng)))
-        if example.source not in found:
-            found.add(example.source)
-            yield example
-    raise ValueError(f"learning_to_execute was asked for {size:,} programs of {split}, but only {len(found):,} came up")
+            break
+        source, group = _drawn(rng, split, *difficulty("mix", 0.0, length, nesting, rng))
+        found.setdefault(source, group)
+    if len(found) < size:
+        raise ValueError(
+            f"learning_to_execute was asked for {size:,} programs of {split}, but only {len(found):,} came up"
+        )
+    return list(found.items())

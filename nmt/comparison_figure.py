@@ -15,7 +15,9 @@ _MARKERS = "osv^DP"
 _LOGARITHMIC = 20  # from this ratio of the largest to the smallest number on
 
 
-def draw_comparison(path: Path, summaries: Sequence[Summary], grouped_by: str, commonest: float | None) -> None:
+def draw_comparison(
+    path: Path, title: str, summaries: Sequence[Summary], grouped_by: str, commonest: float | None
+) -> None:
     """Draw a line over the groups for each summary, or bars where there are no groups; whiskers are deviations.
 
     Args:
@@ -37,6 +39,7 @@ def draw_comparison(path: Path, summaries: Sequence[Summary], grouped_by: str, c
         figure.set_layout_engine("constrained")
         for axes, name in zip(grid[0], names, strict=True):
             _draw_bars(axes, summaries, name)
+    figure.suptitle(title)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
@@ -51,14 +54,17 @@ def _draw_groups(axes: "Axes", summaries: Sequence[Summary], grouped_by: str, co
     for summary in summaries:
         values = tuple(summary.varied.values()) or ("",)
         rest = rests.index(values[1:])
+        deviations = [one.deviation for one in summary.groups.values()]
         axes.errorbar(
             [where[label] for label in summary.groups],
             [one.mean for one in summary.groups.values()],
-            yerr=[one.deviation or 0.0 for one in summary.groups.values()],
+            yerr=[each or 0.0 for each in deviations] if any(deviations) else None,
             color=f"C{firsts.index(values[0]) % 10}",
             linestyle=_STYLES[rest % len(_STYLES)],
             marker=_MARKERS[rest % len(_MARKERS)],
+            markersize=5,
             capsize=3,
+            alpha=0.8,
             label=summary.name,
         )
     if commonest is not None:
@@ -75,7 +81,8 @@ def _draw_groups(axes: "Axes", summaries: Sequence[Summary], grouped_by: str, co
 def _draw_bars(axes: "Axes", summaries: Sequence[Summary], name: str) -> None:
     rows = range(len(summaries))
     found = [summary.scores[name] for summary in summaries]
-    bars = axes.barh(rows, [one.mean for one in found], xerr=[one.deviation or 0.0 for one in found], capsize=3)
+    whiskers = [one.deviation or 0.0 for one in found] if any(one.deviation for one in found) else None
+    bars = axes.barh(rows, [one.mean for one in found], xerr=whiskers, capsize=3)
     axes.bar_label(bars, [f" {shown(one.mean, name)}" for one in found])
     axes.set_yticks(rows, [summary.name for summary in summaries])
     axes.invert_yaxis()

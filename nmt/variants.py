@@ -58,7 +58,7 @@ def compare_variants(recipe: str, variants: Sequence[Variant], out: Path, consol
     grouped_by = GROUPED_BY.get(task, "group")
     write_comparison(out / "comparison.json", recipe, outcomes)
     commonest = max((one.commonest for one in outcomes if one.commonest is not None), default=None)
-    draw_comparison(out / "comparison.png", summaries, grouped_by, commonest)
+    draw_comparison(out / "comparison.png", recipe, summaries, grouped_by, commonest)
     console.rule("compared")
     console.print(render_outcomes(outcomes))
     if SEED in variants[0].varied:
