@@ -161,12 +161,19 @@ def train_stage(out: Path, train: Callable[[bool], TrainingResult], *, resume: b
 
 
 def evaluate_stage(out: Path, split: str, evaluate: Callable[[], None], console: Console) -> None:
-    """Evaluate unless that is done; `evaluate` leaves evaluation.json in `out` as the last thing."""
+    """Evaluate unless that is done; `evaluate` leaves evaluation.json in `out` as the last thing.
+
+    Raises:
+        UserError: the model computes no numbers.
+    """
     if (out / "evaluation.json").exists():
         console.print(f"Evaluated already: {out / 'evaluation.json'}", highlight=False)
         return
     console.rule(f"evaluate on {split}")
-    evaluate()
+    try:
+        evaluate()
+    except ValueError as error:  # search found NaN: huge weights can be finite and still overflow on other text
+        raise UserError(f"{out / 'model'}: {error}: lower training.learning_rate or training.clip_norm") from error
 
 
 def show_where(out: Path, console: Console, *, scores: str, report: Path, following: Sequence[str]) -> None:
