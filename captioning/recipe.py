@@ -86,16 +86,7 @@ def run_caption_recipe(recipe: CaptionRecipe, out: Path, *, base: Path | None, r
     """
     claim_run(asdict(recipe), asdict(CaptionRecipe()), out)
     prepared = out / "data"
-    if recipe.scenes.train:
-        base = out / "corpus"
-        if not base.exists():
-            _draw_scenes(base, recipe.scenes)
-            console.print(f"Drew {recipe.scenes.train:,} scenes to learn from.")
-    if (prepared / "text").exists():
-        console.print(f"Prepared already: {prepared}", highlight=False)
-    else:
-        console.rule("prepare")
-        console.print(render_report(prepare_captioning(recipe.prepare, prepared, console, base=base)))
+    prepare_caption_data(recipe, out, base=base, console=console)
     train_stage(
         out,
         lambda again: train_captioning(
@@ -116,6 +107,25 @@ def run_caption_recipe(recipe: CaptionRecipe, out: Path, *, base: Path | None, r
             "scripts/prepare_captioning.py --help                prepare your own images",
         ],
     )
+
+
+def prepare_caption_data(recipe: CaptionRecipe, out: Path, *, base: Path | None, console: Console) -> None:
+    """Put a recipe's drawn scenes into `out`/corpus and its prepared data into `out`/data, unless they are there.
+
+    Raises:
+        UserError: as `prepare_captioning` does.
+    """
+    prepared = out / "data"
+    if recipe.scenes.train:
+        base = out / "corpus"
+        if not base.exists():
+            _draw_scenes(base, recipe.scenes)
+            console.print(f"Drew {recipe.scenes.train:,} scenes to learn from.")
+    if (prepared / "text").exists():
+        console.print(f"Prepared already: {prepared}", highlight=False)
+        return
+    console.rule("prepare")
+    console.print(render_report(prepare_captioning(recipe.prepare, prepared, console, base=base)))
 
 
 def _draw_scenes(folder: Path, scenes: DrawnScenesConfig) -> None:

@@ -24,8 +24,15 @@ _MOST_BLOCKS = 1 << 18
 class PreparedCorpus:
     """The ids of one split, read from memory-mapped Arrow files."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises UserError if `path` holds no prepared split."""
+    def __init__(self, path: Path, *, shuffle_within: int = 0) -> None:
+        """
+        Args:
+            shuffle_within: Hand out pools of so many neighbours in the order of the corpus; 0 mixes all of it.
+
+        Raises:
+            UserError: `path` holds no prepared split.
+        """
+        self._shuffle_within = shuffle_within
         try:
             self._rows = datasets.load_from_disk(str(path)).with_format("arrow")
         except (OSError, ValueError) as error:
@@ -36,7 +43,10 @@ class PreparedCorpus:
 
     def pools(self, seed: int, epoch: int, size: int = POOL_PAIRS) -> Iterator[Pool]:
         """All pairs in a random order. Blocks of neighbours are drawn once a corpus has more than 262,144 pairs,
-        so that the order itself never takes more than two megabytes."""
+        so that the order itself never takes more than two megabytes. In the order of the corpus if it was made so."""
+        if self._shuffle_within:
+            yield from self.in_order(self._shuffle_within)
+            return
         block = -(-len(self) // _MOST_BLOCKS)
         order = random_for(seed, epoch).permutation(-(-len(self) // block))
         for start in range(0, len(order), max(1, size // block)):
@@ -62,10 +72,17 @@ class StreamedCorpus:
     """
 
     def __init__(
-        self, text: ParallelText, base: Path, tokenizers: tuple[Tokenizer, Tokenizer], max_length: int, truncate: bool
+        self,
+        text: ParallelText,
+        base: Path,
+        tokenizers: tuple[Tokenizer, Tokenizer],
+        max_length: int,
+        truncate: bool,
+        *,
+        shuffle_within: int = 0,
     ) -> None:
         self._text, self._base, self._tokenizers = text, base, tokenizers
-        self._max_length, self._truncate = max_length, truncate
+        self._max_length, self._truncate, self._shuffle_within = max_length, truncate, shuffle_within
         self._reset()
 
     def _reset(self) -> None:
@@ -86,6 +103,7 @@ class StreamedCorpus:
         Raises UserError if the text cannot be read, or no pair of it is short enough.
         """
         del seed, epoch
+        size = self._shuffle_within or size
         self._reset()
         source: list[list[int]] = []
         target: list[list[int]] = []
@@ -117,12 +135,14 @@ def training_corpus(
     prepared: Path, settings: dict[str, Any], tokenizers: tuple[Tokenizer, Tokenizer]
 ) -> PreparedCorpus | StreamedCorpus:
     """The training split of a prepared directory, memory-mapped or streamed as its `settings` (config.yaml) say."""
+    within = settings.get("shuffle_within", 0)  # data of earlier versions have no such setting
     if not settings["stream"]:
-        return PreparedCorpus(prepared / "train")
+        return PreparedCorpus(prepared / "train", shuffle_within=within)
     return StreamedCorpus(
         ParallelText(**settings["train"]),
         Path(settings["base"]),
         tokenizers,
         settings["max_length"],
         settings["overlong"] == "truncate",
+        shuffle_within=within,
     )

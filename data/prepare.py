@@ -68,6 +68,8 @@ class PrepareConfig:
         stream: Do not write the training ids but read the training files anew in every epoch (for files too
             large to prepare); the vocabulary is then learnt from the first `stream_sample` pairs.
         stream_sample: How many pairs the vocabulary of a streamed corpus is learnt from.
+        shuffle_within: Train on the pairs in the order of their files, shuffled only among so many neighbours (a
+            curriculum); 0 shuffles them all, or what a pool of a streamed corpus holds.
         workers: Processes that work side by side; 0 is one for each processor core.
     """
 
@@ -82,10 +84,11 @@ class PrepareConfig:
     overlong: Literal["drop", "truncate"] = "drop"
     stream: bool = False
     stream_sample: int = 1_000_000
+    shuffle_within: int = 0
     workers: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("max_length", 1), ("stream_sample", 1), ("workers", 0)):
+        for name, least in (("max_length", 1), ("stream_sample", 1), ("shuffle_within", 0), ("workers", 0)):
             if getattr(self, name) < least:
                 raise UserError(f"{name} {getattr(self, name)}: give {least} or more")
 

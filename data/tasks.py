@@ -5,10 +5,12 @@ stands in two splits. None of them depends on the machine's language or time zon
 """
 
 import datetime
+import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 INTEGERS, READ, WRITTEN = 50, 6, 3  # the founding tutorial's: six integers up to 50, the first three come back reversed
 DIGITS = 3  # of each number to add, at the most
@@ -21,13 +23,18 @@ _UNITS = (
     "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh",
     "twelfth", "thirteenth", "fourteenth", "fifteenth", "sixteenth", "seventeenth", "eighteenth", "nineteenth",
 )  # fmt: skip
-_TRIES = 100  # for each example that is wanted, before there are taken to be no more
+LAGS = (10, 20, 50, 100, 200, 500)
+KEYS, DISTRACTORS = "ABCDEFGH", "stuvwxyz"
+TRIES = 100  # for each example that is wanted, before there are taken to be no more
 
 
 @dataclass(frozen=True)
 class Example:
+    """A pair, and the label of those that results are to be told of together; "" is none."""
+
     source: str
     target: str
+    group: str = ""
 
 
 def reverse_integers(rng: random.Random) -> Example:
@@ -39,7 +46,7 @@ def reverse_integers(rng: random.Random) -> Example:
 def add_integers(rng: random.Random) -> Example:
     """A sum of two numbers of one to three digits; each count of digits is as likely as another."""
     one, other = (rng.randrange(10 ** (digits - 1) if digits > 1 else 0, 10**digits) for digits in _digits(rng))
-    return Example(f"{one}+{other}", str(one + other))
+    return Example(f"{one}+{other}", str(one + other), str(max(len(str(one)), len(str(other)))))
 
 
 def _digits(rng: random.Random) -> list[int]:
@@ -50,6 +57,17 @@ def echo(rng: random.Random) -> Example:
     """Up to eight integers below 100, and the same again."""
     text = " ".join(str(rng.randrange(100)) for _ in range(rng.randint(1, LONGEST_ECHO)))
     return Example(text, text)
+
+
+def long_lag(rng: random.Random, lags: Sequence[int] = LAGS) -> Example:
+    """A key, then as many random distractors as the lag, which is one of `lags`; the key is to be told.
+
+    The shorter a lag the more often it comes up, so that the examples of each lag have as many steps in all. What lies
+    between holds no regularity to lean on (Bengio, Simard and Frasconi 1994, section 2; Hochreiter and Schmidhuber
+    1997, section 5.2, task 2c).
+    """
+    key, lag = rng.choice(KEYS), rng.choices(lags, weights=[1 / (lag + 1) for lag in lags])[0]
+    return Example(key + "".join(rng.choices(DISTRACTORS, k=lag)), key, str(lag))
 
 
 def dates(rng: random.Random) -> Example:
@@ -110,16 +128,26 @@ _FORMS: tuple[Callable[[datetime.date], str], ...] = (
     lambda d: f"{d.year} {_month(d)} {d.day}",
 )
 
-TASKS: dict[str, Callable[[random.Random], Example]] = {
+TASKS: dict[str, Callable[..., Example]] = {
     "reverse_integers": reverse_integers,
     "add_integers": add_integers,
     "echo": echo,
+    "long_lag": long_lag,
     "dates": dates,
+}
+GROUPED_BY = {
+    "add_integers": "digits of the longer number",
+    "long_lag": "lag",
+    "learning_to_execute": "length/nesting",
 }
 
 
-def write_task(folder: Path, task: str, sizes: dict[str, int], seed: int) -> None:
-    """Write SPLIT.source and SPLIT.target for the splits in `sizes`; no source stands twice.
+def write_task(folder: Path, task: str, sizes: dict[str, int], seed: int, **options: Any) -> None:
+    """Write SPLIT.source, SPLIT.target and, if examples have one, SPLIT.group; no source stands twice.
+
+    Args:
+        sizes: Examples of each split.
+        options: What the task is to be told beside random numbers.
 
     Raises:
         ValueError: there is no such task, or it has not so many sources.
@@ -127,19 +155,24 @@ def write_task(folder: Path, task: str, sizes: dict[str, int], seed: int) -> Non
     if task not in TASKS:
         raise ValueError(f"there is no task {task!r}: choose one of {', '.join(TASKS)}")
     rng, make = random.Random(seed), TASKS[task]
-    found: dict[str, str] = {}
+    found: dict[str, Example] = {}
     wanted = sum(sizes.values())
-    for _ in range(_TRIES * wanted):
+    for _ in range(TRIES * wanted):
         if len(found) == wanted:
             break
-        example = make(rng)
-        found.setdefault(example.source, example.target)
+        example = make(rng, **options)
+        found.setdefault(example.source, example)
     if len(found) < wanted:
         raise ValueError(f"{task} was asked for {wanted:,} examples, but only {len(found):,} different ones came up")
-    examples = iter(found.items())
+    examples = iter(found.values())
     folder.mkdir(parents=True, exist_ok=True)
     for split, size in sizes.items():
-        chosen = [next(examples) for _ in range(size)]
-        for suffix, lines in (("source", [one[0] for one in chosen]), ("target", [one[1] for one in chosen])):
-            text = "".join(f"{line}\n" for line in lines)
-            (folder / f"{split}.{suffix}").write_text(text, encoding="utf-8", newline="\n")
+        write_examples(folder, split, list(itertools.islice(examples, size)))
+
+
+def write_examples(folder: Path, split: str, examples: Sequence[Example]) -> None:
+    """Write the files of a split, an example a line."""
+    grouped = any(one.group for one in examples)
+    for suffix in ("source", "target", "group") if grouped else ("source", "target"):
+        text = "".join(f"{getattr(one, suffix)}\n" for one in examples)
+        (folder / f"{split}.{suffix}").write_text(text, encoding="utf-8", newline="\n")

@@ -16,20 +16,22 @@ from data.errors import UserError
 from data.files import atomic_directory, write_text
 from data.pool import Pool
 from data.prepare import PrepareConfig, prepare
+from data.programs import NAMES, Curriculum, write_programs
 from data.readers import read_lines
 from data.report import render as render_report
 from data.scenes import write_parallel
 from data.source import Ragged
-from data.tasks import write_task
+from data.tasks import GROUPED_BY, LAGS, write_task
 from data.tokenizer import SPECIAL_IDS
 from nmt.config import FREE_TO_CHANGE, ModelConfig, TrainingConfig
-from nmt.evaluation import System, describe, evaluate, format_json
+from nmt.evaluation import System, SystemOutput, describe, evaluate, format_json
 from nmt.evaluation import render as render_evaluation
 from nmt.metrics import read_scored_text
 from nmt.model import SequenceModel, text_model
 from nmt.optimization import make_optimizer
 from nmt.run_directory import RunDirectory
 from nmt.search import SearchOptions
+from nmt.task_metrics import by_group, render_groups, write_metrics
 from nmt.train_translation import train_translation
 from nmt.trainer import TrainingResult
 from nmt.translator import Translator
@@ -41,19 +43,37 @@ class GenerateConfig:
     """A corpus to generate instead of reading one; 0 pairs of train is none.
 
     Args:
-        task: scenes (described in English and German), or reverse_integers, add_integers, echo, dates; see
-            data/tasks.py.
+        task: scenes (described in English and German); reverse_integers, add_integers, echo, dates, long_lag, see
+            data/tasks.py; or learning_to_execute, see data/programs.py.
         train: Sentence pairs to learn from.
         valid: Pairs to steer training by.
         test: Pairs to score the finished model on; no source stands in two of the three.
         seed: Decides what is generated.
+        lags: For long_lag: how many steps may lie between the key and its recall.
+        curriculum: For learning_to_execute: how difficulty goes along train: baseline, naive, mix or combined.
+        length: For learning_to_execute: digits of the largest integers.
+        nesting: For learning_to_execute: operations of the hardest programs.
     """
 
-    task: Literal["scenes", "reverse_integers", "add_integers", "echo", "dates"] = "scenes"
+    task: Literal["scenes", "reverse_integers", "add_integers", "echo", "dates", "long_lag", "learning_to_execute"] = (
+        "scenes"
+    )
     train: int = 0
     valid: int = 500
     test: int = 500
     seed: int = 1
+    lags: list[int] = field(default_factory=lambda: list(LAGS))
+    curriculum: Curriculum = "combined"
+    length: int = 3
+    nesting: int = 2
+
+    def __post_init__(self) -> None:
+        if not self.lags or min(self.lags) < 0:
+            raise ValueError(f"generate.lags is {self.lags}: give at least one number of steps, each 0 or more")
+        if self.length < 1:
+            raise ValueError(f"generate.length is {self.length}: it must be 1 or more")
+        if not 1 <= self.nesting <= len(NAMES):
+            raise ValueError(f"generate.nesting is {self.nesting}: it must be 1 to {len(NAMES)}")
 
 
 @dataclass(frozen=True)
@@ -80,17 +100,7 @@ def run_recipe(recipe: Recipe, out: Path, *, base: Path | None, resume: bool, co
     """
     claim_run(asdict(recipe), asdict(Recipe()), out)
     prepared = out / "data"
-    if recipe.generate.train:
-        base = out / "corpus"
-        if not base.exists():
-            made = recipe.generate
-            generate(base, made)
-            console.print(f"Generated {made.train:,} {made.task} to learn from, {made.valid + made.test:,} held out.")
-    if prepared.exists():
-        console.print(f"Prepared already: {prepared}", highlight=False)
-    else:
-        console.rule("prepare")
-        console.print(render_report(prepare(recipe.prepare, prepared, base=base)))
+    prepare_data(recipe, out, base=base, console=console)
     train_stage(
         out,
         lambda again: train_translation(prepared, out, recipe.model, recipe.training, resume=again, console=console),
@@ -113,6 +123,26 @@ def run_recipe(recipe: Recipe, out: Path, *, base: Path | None, resume: bool, co
     )
 
 
+def prepare_data(recipe: Recipe, out: Path, *, base: Path | None, console: Console) -> None:
+    """Put a recipe's generated corpus into `out`/corpus and its prepared data into `out`/data, unless they are there.
+
+    Raises:
+        UserError: as `generate` and `prepare` do.
+    """
+    prepared = out / "data"
+    if recipe.generate.train:
+        base = out / "corpus"
+        if not base.exists():
+            made = recipe.generate
+            generate(base, made)
+            console.print(f"Generated {made.train:,} {made.task} to learn from, {made.valid + made.test:,} held out.")
+    if prepared.exists():
+        console.print(f"Prepared already: {prepared}", highlight=False)
+        return
+    console.rule("prepare")
+    console.print(render_report(prepare(recipe.prepare, prepared, base=base)))
+
+
 def train_stage(out: Path, train: Callable[[bool], TrainingResult], *, resume: bool, console: Console) -> None:
     """Train unless that is done; Ctrl-C and the like end the recipe.
 
@@ -131,12 +161,19 @@ def train_stage(out: Path, train: Callable[[bool], TrainingResult], *, resume: b
 
 
 def evaluate_stage(out: Path, split: str, evaluate: Callable[[], None], console: Console) -> None:
-    """Evaluate unless that is done; `evaluate` leaves evaluation.json in `out` as the last thing."""
+    """Evaluate unless that is done; `evaluate` leaves evaluation.json in `out` as the last thing.
+
+    Raises:
+        UserError: the model computes no numbers.
+    """
     if (out / "evaluation.json").exists():
         console.print(f"Evaluated already: {out / 'evaluation.json'}", highlight=False)
         return
     console.rule(f"evaluate on {split}")
-    evaluate()
+    try:
+        evaluate()
+    except ValueError as error:  # search found NaN: huge weights can be finite and still overflow on other text
+        raise UserError(f"{out / 'model'}: {error}: lower training.learning_rate or training.clip_norm") from error
 
 
 def show_where(out: Path, console: Console, *, scores: str, report: Path, following: Sequence[str]) -> None:
@@ -160,10 +197,16 @@ def generate(folder: Path, config: GenerateConfig) -> None:
     sizes = {"train": config.train, "valid": config.valid, "test": config.test}
     try:
         with atomic_directory(folder) as temporary:
-            if config.task == "scenes":
-                write_parallel(temporary, sizes, seed=config.seed)
-            else:
-                write_task(temporary, config.task, sizes, config.seed)
+            match config.task:
+                case "scenes":
+                    write_parallel(temporary, sizes, seed=config.seed)
+                case "learning_to_execute":
+                    how = {"curriculum": config.curriculum, "length": config.length, "nesting": config.nesting}
+                    write_programs(temporary, sizes, config.seed, **how)
+                case "long_lag":
+                    write_task(temporary, config.task, sizes, config.seed, lags=config.lags)
+                case _:
+                    write_task(temporary, config.task, sizes, config.seed)
     except ValueError as error:
         raise UserError(f"generate: {error}: lower generate.train, generate.valid or generate.test") from error
 
@@ -209,8 +252,22 @@ def _evaluate(recipe: Recipe, out: Path, console: Console) -> None:
     files = {"source": source, **references, "output": translations}
     origin = {"search": asdict(recipe.search), "seeds": {"training": recipe.training.seed}}
     origin |= describe(files, {"models": [out / "model"]})
-    write_text(out / "evaluation.json", format_json(found, origin))
     console.print(render_evaluation(found))
+    if recipe.generate.train and recipe.generate.task != "scenes":
+        _score_task(recipe.generate.task, system, out, console)
+    write_text(out / "evaluation.json", format_json(found, origin))
+
+
+def _score_task(task: str, system: SystemOutput, out: Path, console: Console) -> None:
+    """Write metrics.json: the share of test sequences that are decoded exactly, by group where the task has groups."""
+    expected, labels = list(read_lines(out / "data" / "test.reference")), out / "corpus" / "test.group"
+    if system.lowercase:
+        expected = [line.lower() for line in expected]
+    right = [line == wanted for line, wanted in zip(system.lines, expected, strict=True)]
+    groups = by_group(right, list(read_lines(labels))) if labels.exists() else {}
+    if groups:
+        console.print(render_groups(groups, GROUPED_BY[task]))
+    write_metrics(out / "metrics.json", sum(right) / len(right), len(right), groups)
 
 
 def _show_examples(recipe: Recipe, out: Path, console: Console) -> None:

@@ -3,7 +3,7 @@
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -28,37 +28,54 @@ class Options:
     dry_run: bool
 
 
-def read_recipe(arguments: list[str]) -> Options:
-    """The recipe that the first argument names, changed by the others."""
+def recipe_parser(
+    arguments: list[str], name: str, description: str, example: str
+) -> "tuple[Parser, type[Recipe] | type[CaptionRecipe]]":
+    """What reads the options of the recipe that the first argument names, and the kind of recipe that it is."""
     names = ", ".join(sorted(path.stem for path in RECIPES.glob("*.yaml")))
-    example = "run.py RECIPE --out RUN [--data DIR] [--resume]"
-    description = f"Prepare, train and evaluate as a recipe says. RECIPE is a YAML file, or one of: {names}."
+    description = f"{description} RECIPE is a YAML file, or one of: {names}."
     file = None
     if arguments and not arguments[0].startswith("-"):
         file = next((p for p in (RECIPES / f"{arguments[0]}.yaml", Path(arguments[0])) if p.is_file()), None)
         if file is None:
-            Parser("run.py", description, example).error(f"no recipe {arguments[0]!r}: give a YAML file, or {names}")
-    parser = Parser("run.py", description, example, defaults=[str(file)] if file else [])
+            Parser(name, description, example).error(f"no recipe {arguments[0]!r}: give a YAML file, or {names}")
+    parser = Parser(name, description, example, defaults=[str(file)] if file else [])
     parser.add_argument("recipe", help="A YAML file or the name of a recipe.")
     parser.add_argument("--task", default="translation", help="translation or captioning; a recipe says which it is.")
-    parser.add_argument("--out", type=Path | None, help="Run directory (default: runs/RECIPE).")
     parser.add_argument("--data", type=Path | None, help="Folder that holds the corpus files.")
-    parser.add_argument("--resume", action="store_true", help="Go on with a training that was interrupted.")
     parser.add_argument("--threads", type=int, default=0, help="Threads for torch; 0 lets torch decide.")
-    parser.add_argument(
-        "--dry_run", action="store_true", help="Only build the model, count weights, train on two random batches."
-    )
     task = _task(file)
     kind = _recipe_class(task)
     if kind is None:
         parser.error(f"task is {task!r}: it must be translation or captioning")
     for section in fields(kind):
         parser.add_class_arguments(section.default_factory, section.name)
+    return parser, kind
+
+
+def built(parser: Parser, read: Any, kind: "type[Recipe] | type[CaptionRecipe]") -> "Recipe | CaptionRecipe":
+    """The recipe in what a parser of `recipe_parser` has read."""
+    if _recipe_class(read.task) is not kind:
+        parser.error(f"--task {read.task}: the recipe is one of another kind: choose another recipe")
+    return kind(**{section.name: read[section.name] for section in fields(kind)})
+
+
+def read_recipe(arguments: list[str]) -> Options:
+    """The recipe that the first argument names, changed by the others."""
+    parser, kind = recipe_parser(
+        arguments,
+        "run.py",
+        "Prepare, train and evaluate as a recipe says.",
+        "run.py RECIPE --out RUN [--data DIR] [--resume]",
+    )
+    parser.add_argument("--out", type=Path | None, help="Run directory (default: runs/RECIPE).")
+    parser.add_argument("--resume", action="store_true", help="Go on with a training that was interrupted.")
+    parser.add_argument(
+        "--dry_run", action="store_true", help="Only build the model, count weights, train on two random batches."
+    )
     read = parser.read(arguments)
-    if read.task != task:
-        parser.error(f"--task {read.task}: the recipe is one of {task}: choose another recipe")
     return Options(
-        recipe=kind(**{section.name: read[section.name] for section in fields(kind)}),
+        recipe=built(parser, read, kind),
         out=read.out or Path("runs") / Path(read.recipe).stem,
         data=read.data,
         resume=read.resume,

@@ -62,7 +62,7 @@ def test_what_is_generated_is_whole_or_not_there(tmp_path: Path, monkeypatch: py
     assert len((tmp_path / "dates" / "train.source").read_text().splitlines()) == 30
     generate(tmp_path / "scenes", GenerateConfig(train=5, valid=3, test=4))
     assert sorted(path.name for path in (tmp_path / "scenes").iterdir())[0] == "test.de"
-    monkeypatch.setattr("data.tasks._TRIES", 0)
+    monkeypatch.setattr("data.tasks.TRIES", 0)
     with pytest.raises(UserError, match=r"add_integers was asked for .* came up: lower generate\.train"):
         generate(tmp_path / "sums", GenerateConfig(task="add_integers", train=1, valid=1, test=1))
     assert not (tmp_path / "sums").exists()
@@ -113,6 +113,18 @@ def test_all_stages_run_once_and_the_rest_is_skipped(tmp_path: Path) -> None:
     assert (out / "model" / "model.safetensors").stat().st_mtime_ns == weights
 
 
+def test_a_generated_task_ends_with_its_metrics(tmp_path: Path) -> None:
+    options = ["--generate.curriculum=naive", "--generate.length=2", "--generate.nesting=1", "--prepare.workers=1"]
+    done = run("learning_to_execute", "--out", tmp_path / "run", *TINY, *options)
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["sequences"] == 6 and 0 <= metrics["exact"] <= 1
+    assert set(metrics["groups"]) <= {"1/1", "2/1"} and "by length/nesting" in done.stdout
+    groups = (tmp_path / "run" / "corpus" / "train.group").read_text().split()
+    assert groups == ["1/1"] * 20 + ["2/1"] * 20
+    assert yaml.safe_load((tmp_path / "run" / "data" / "config.yaml").read_text())["shuffle_within"] == 2048
+
+
 def test_another_recipe_in_the_same_place_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert run("demo", "--out", out, *TINY).returncode == 0
@@ -142,6 +154,10 @@ def test_data_is_where_data_says(tmp_path: Path) -> None:
         (["demo", "--model.hiden=3"], "Did you mean --model.hidden?"),
         (["demo", "--model.layers=0"], "model.layers is 0"),
         (["demo", "--training.learning_rate=fast"], "training.learning_rate"),
+        (["demo", "--task=captioning"], "--task captioning: the recipe is one of another kind"),
+        (["long_lag", "--generate.lags=[]"], "generate.lags is []"),
+        (["learning_to_execute", "--generate.length=0"], "generate.length is 0"),
+        (["learning_to_execute", "--generate.nesting=26"], "generate.nesting is 26: it must be 1 to 25"),
     ],
 )
 def test_wrong_words_are_one_line(arguments: list[str], message: str) -> None:

@@ -28,11 +28,12 @@ Pairs = Sequence[tuple[Sequence[int], Sequence[int]]]
 class Corpus(PreparedCorpus):
     """A corpus in memory, in the Arrow form of a prepared one."""
 
-    def __init__(self, pairs: Pairs) -> None:
+    def __init__(self, pairs: Pairs, shuffle_within: int = 0) -> None:
         integers = datasets.List(datasets.Value("int32"))
         rows = {"source": [list(one) for one, _ in pairs], "target": [list(two) for _, two in pairs]}
         made = datasets.Dataset.from_dict(rows, features=datasets.Features({"source": integers, "target": integers}))
         self._rows = made.with_format("arrow")
+        self._shuffle_within = shuffle_within
 
 
 def many(count: int, seed: int = 0) -> Pairs:
@@ -230,6 +231,21 @@ def test_a_missing_split(tmp_path: Path) -> None:
     (tmp_path / "train" / "dataset_info.json").write_text("{")
     with pytest.raises(UserError, match="train: no prepared data here"):
         PreparedCorpus(tmp_path / "train")
+
+
+def test_neighbours_may_stay_together() -> None:
+    """What a curriculum needs: every pool is a stretch of the corpus, shuffled within."""
+    plans = epoch(Corpus(many(100), shuffle_within=30))
+    found = [
+        np.concatenate([batch.pool.rows[batch.rows] for batch in plans if batch.pool is pool])
+        for pool in pools_of(plans)
+    ]
+    assert [sorted(each.tolist()) for each in found] == [list(range(i, min(i + 30, 100))) for i in (0, 30, 60, 90)]
+    assert found[0].tolist() != sorted(found[0])
+
+
+def pools_of(plans: Sequence[Plan]) -> list[Pool]:
+    return list({id(plan.pool): plan.pool for plan in plans}.values())
 
 
 TEXT = [("the cat sat", "le chat"), ("", "x"), ("the " * 9, "le"), ("a cat", "un chat"), ("cat", "le " * 9)]

@@ -305,15 +305,23 @@ def test_streaming_writes_no_training_ids(tmp_path: Path) -> None:
     (pool,) = corpus.pools(1, 0)
     assert pool.rows.tolist() == [0, 1, 3, 4]
     assert corpus.dropped == {"blank": 1, "overlong": 1}
+    corpus = training_corpus(out, saved | {"shuffle_within": 3}, (source, target))
+    assert [pool.rows.tolist() for pool in corpus.pools(1, 0)] == [[0, 1, 3], [4]]
 
 
 def test_without_streaming_the_prepared_ids_are_trained_on(tmp_path: Path) -> None:
     run(tmp_path)
     out = tmp_path / "out"
     tokenizers = (Tokenizer.load(out / "source.model"), Tokenizer.load(out / "target.model"))
-    corpus = training_corpus(out, yaml.safe_load((out / "config.yaml").read_text()), tokenizers)
+    saved = yaml.safe_load((out / "config.yaml").read_text())
+    corpus = training_corpus(out, saved, tokenizers)
     assert isinstance(corpus, PreparedCorpus)
     assert len(corpus) == 4
+    del saved["shuffle_within"]  # as in data of earlier versions
+    (pool,) = training_corpus(out, saved, tokenizers).pools(1, 0)
+    assert sorted(pool.rows.tolist()) == [0, 1, 2, 3]
+    in_order = training_corpus(out, saved | {"shuffle_within": 3}, tokenizers)
+    assert [pool.rows.tolist() for pool in in_order.pools(1, 0)] == [[0, 1, 2], [3]]
 
 
 def test_fingerprints_name_the_files_that_were_read(tmp_path: Path) -> None:

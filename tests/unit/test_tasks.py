@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.tasks import _FORMS, TASKS, add_integers, dates, echo, reverse_integers, write_task
+from data.tasks import (
+    _FORMS,
+    DISTRACTORS,
+    KEYS,
+    TASKS,
+    add_integers,
+    dates,
+    echo,
+    long_lag,
+    reverse_integers,
+    write_task,
+)
 
 UNITS = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth"]
 TEENS = [f"{stem}teenth" for stem in ["thir", "four", "fif", "six", "seven", "eigh", "nine"]]
@@ -30,12 +41,27 @@ def test_sums_are_right(seed):
     left, right = one.source.split("+")
     assert (str(int(left)), str(int(right))) == (left, right)  # no leading zeros
     assert int(left) + int(right) == int(one.target) < 2000
+    assert one.group == str(max(len(left), len(right)))
 
 
 @given(SEEDS)
 def test_an_echo_is_the_same_again(seed):
     one = echo(random.Random(seed))
     assert one.source == one.target and 1 <= len(one.source.split()) <= 8
+
+
+@given(SEEDS, st.lists(st.integers(0, 30), min_size=1, max_size=3))
+def test_a_key_stands_a_lag_before_the_end(seed, lags):
+    one = long_lag(random.Random(seed), lags)
+    assert one.source[0] == one.target and one.target in KEYS
+    assert set(one.source[1:]) <= set(DISTRACTORS) and not set(KEYS) & set(DISTRACTORS)
+    assert len(one.source) - 1 == int(one.group) and int(one.group) in lags
+
+
+def test_lags_have_as_many_steps_each():
+    rng = random.Random(1)
+    found = [len(long_lag(rng, [9, 99]).source) for _ in range(11_000)]
+    assert found.count(10) * 10 == pytest.approx(found.count(100) * 100, rel=0.15)
 
 
 def read_date(text: str) -> datetime.date:
@@ -83,6 +109,19 @@ def test_files_share_no_source_and_depend_on_the_seed(task, tmp_path):
     assert [len(lines) for lines in sources] == list(sizes.values())
     assert len(set().union(*sources)) == sum(sizes.values())
     assert all(len(texts[0][f"{split}.target"].splitlines()) == size for split, size in sizes.items())
+    grouped = {split: texts[0].get(f"{split}.group", "").splitlines() for split in sizes}
+    if task in ("reverse_integers", "echo", "dates"):
+        assert not any(grouped.values())
+    else:
+        assert [len(labels) for labels in grouped.values()] == list(sizes.values())
+        for split, lines in zip(sizes, sources, strict=True):
+            for line, label in zip(lines, grouped[split], strict=True):
+                assert label == str(len(line) - 1 if task == "long_lag" else max(map(len, line.split("+"))))
+
+
+def test_options_of_a_task_are_handed_on(tmp_path):
+    write_task(tmp_path, "long_lag", {"train": 50}, 1, lags=[3])
+    assert {len(line) for line in (tmp_path / "train.source").read_text().splitlines()} == {4}
 
 
 def test_what_cannot_be_made_is_an_error(tmp_path, monkeypatch):

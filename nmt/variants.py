@@ -1,0 +1,110 @@
+"""Runs of one recipe with varied settings, each in a directory of its own, sharing the data that are the same."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from data.errors import UserError
+from data.tasks import GROUPED_BY
+from nmt.comparison import (
+    SEED,
+    Outcome,
+    read_outcome,
+    render_groups,
+    render_outcomes,
+    render_summaries,
+    run_name,
+    summarize,
+    write_comparison,
+)
+from nmt.comparison_figure import draw_comparison
+from nmt.recipe import claim_run
+
+_DATA = ("generate", "scenes", "prepare")  # the sections that decide what data there are
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A recipe with some settings of its own.
+
+    Args:
+        varied: Its values of the varied settings, by their dotted names, as they were written.
+        settings: All settings of the recipe, by section.
+        prepare: Makes corpus and prepared data in a folder, unless they are there.
+        run: Runs all stages in a folder, going on with what was begun there.
+    """
+
+    varied: dict[str, str]
+    settings: dict[str, Any]
+    prepare: Callable[[Path], None]
+    run: Callable[[Path], None]
+
+
+def compare_variants(recipe: str, variants: Sequence[Variant], out: Path, console: Console) -> None:
+    """Run the variants and leave comparison.json and comparison.png in `out`, and their tables on the console.
+
+    Args:
+        recipe: Its name.
+
+    Raises:
+        UserError: as `run_variants` does.
+    """
+    outcomes = run_variants(variants, out, console)
+    summaries = summarize(outcomes)
+    task = variants[0].settings.get("generate", {}).get("task")
+    grouped_by = GROUPED_BY.get(task, "group")
+    write_comparison(out / "comparison.json", recipe, outcomes)
+    commonest = max((one.commonest for one in outcomes if one.commonest is not None), default=None)
+    draw_comparison(out / "comparison.png", recipe, summaries, grouped_by, commonest)
+    console.rule("compared")
+    console.print(render_outcomes(outcomes))
+    if SEED in variants[0].varied:
+        console.print(render_summaries(summaries))
+    if any(summary.groups for summary in summaries):
+        console.print(render_groups(summaries, grouped_by))
+    for name in ("comparison.json", "comparison.png"):
+        console.print(str(out / name), highlight=False, markup=False, soft_wrap=True)
+
+
+def run_variants(variants: Sequence[Variant], out: Path, console: Console) -> list[Outcome]:
+    """Run every variant in `out`/NAME, skipping what is done; variants whose data are the same share them.
+
+    A variant that fails is told of in its outcome, and the others go on; it is tried again next time.
+
+    Raises:
+        UserError: no variant succeeded.
+    """
+    outcomes = []
+    for number, variant in enumerate(variants, 1):
+        keys = list(variant.varied)
+        name = run_name(variant.varied, keys)
+        own = {key: value for key, value in variant.varied.items() if key.split(".")[0] in _DATA}
+        console.rule(f"{number} of {len(variants)}: {name}")
+        failure = None
+        try:
+            _share_data(variant, out / "prepared" / (run_name(own, keys) or "all"), out / name)
+            variant.run(out / name)
+        except UserError as error:
+            failure = str(error)
+            console.print(f"failed: {failure}", highlight=False, markup=False, soft_wrap=True)
+        outcomes.append(read_outcome(out / name, name, variant.varied, failure))
+    if all(outcome.failure for outcome in outcomes):
+        raise UserError(f"none of {len(outcomes)} runs succeeded; the first: {outcomes[0].failure}")
+    return outcomes
+
+
+def _share_data(variant: Variant, shared: Path, run: Path) -> None:
+    """Make the data of a variant in `shared`, if they are not there, and let the run directory point to them."""
+    settings = {section: values for section, values in variant.settings.items() if section in _DATA}
+    claim_run(settings, settings, shared)
+    variant.prepare(shared)
+    try:
+        run.mkdir(exist_ok=True)
+        for part in ("corpus", "data"):
+            if (shared / part).exists() and not (run / part).exists():
+                (run / part).symlink_to(Path("..") / shared.parent.name / shared.name / part)
+    except OSError as error:
+        raise UserError(f"{run}: cannot be made ({error.strerror}): choose another --out") from error

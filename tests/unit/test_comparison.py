@@ -1,0 +1,175 @@
+"""A comparison runs every variant once, shares data, tells failures, and counts right."""
+
+import json
+import statistics
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from data.errors import UserError
+from nmt.comparison import Outcome, Spread, read_outcome, render_outcomes, render_summaries, run_name, summarize
+from nmt.comparison_figure import draw_comparison
+from nmt.task_metrics import write_metrics
+from nmt.variants import Variant, compare_variants
+
+PNG = b"\x89PNG"
+
+
+@dataclass
+class Stages:
+    """Stands in for the stages of a recipe, and remembers what was done."""
+
+    prepared: list[Path] = field(default_factory=list)
+    ran: list[str] = field(default_factory=list)
+    broken: str = ""
+
+    def variant(self, varied: dict[str, str], **sections: dict[str, object]) -> Variant:
+        return Variant(varied, sections, self.prepare, self.run)
+
+    def prepare(self, folder: Path) -> None:
+        if not (folder / "data").exists():
+            self.prepared.append(folder)
+            (folder / "corpus").mkdir()
+            (folder / "data").mkdir()
+            (folder / "data" / "test.reference").write_text("A\nA\nB\nC\n")
+
+    def run(self, folder: Path) -> None:
+        if self.broken and self.broken in folder.name:
+            raise UserError("the loss of update 3 is nan")
+        assert (folder / "data" / "test.reference").read_text()
+        self.ran.append(folder.name)
+        groups = {"10": {"exact": 0.5, "sequences": 2}, "2": {"exact": 1.0, "sequences": 2}}
+        write_metrics(folder / "metrics.json", 0.75, 4, groups)
+
+
+def cells(stages: Stages, seed: int = 1) -> list[Variant]:
+    made = {"task": "long_lag", "seed": seed}
+    return [stages.variant({"model.cell": cell}, generate=made, model={"cell": cell}) for cell in ("rnn", "lstm")]
+
+
+def compared(variants: list[Variant], out: Path) -> str:
+    console = Console(width=200, record=True, quiet=False, file=(out.parent / "said.txt").open("w"))
+    compare_variants("long_lag", variants, out, console)
+    return console.export_text()
+
+
+def test_data_that_are_the_same_are_made_once(tmp_path):
+    stages, out = Stages(), tmp_path / "out"
+    text = compared(cells(stages), out)
+    assert stages.prepared == [out / "prepared" / "all"] and stages.ran == ["cell=rnn", "cell=lstm"]
+    found = json.loads((out / "comparison.json").read_text())
+    assert found["recipe"] == "long_lag"
+    assert [run["scores"]["exact"] for run in found["runs"]] == [0.75, 0.75]
+    assert found["runs"][0]["groups"] == {"10": 0.5, "2": 1.0} and found["runs"][0]["commonest"] == 0.5
+    assert "75.00%" in text and "Decoded exactly, by lag" in text and "Mean" not in text
+    assert (out / "comparison.png").read_bytes().startswith(PNG)
+    out.rename(tmp_path / "moved")
+    assert (tmp_path / "moved" / "cell=rnn" / "data" / "test.reference").exists()
+
+
+def test_data_that_differ_are_made_apart(tmp_path):
+    stages = Stages()
+    variants = [
+        stages.variant({"generate.length": n, "training.seed": seed}, generate={"length": n}, training={"seed": seed})
+        for n in ("1", "2")
+        for seed in ("1", "2")
+    ]
+    assert "Mean ± standard deviation over seeds" in compared(variants, tmp_path / "out")
+    assert [folder.name for folder in stages.prepared] == ["length=1", "length=2"]
+    assert stages.ran == [f"length={n},seed={seed}" for n in (1, 2) for seed in (1, 2)]
+    pointed = {path.parent.name: path.resolve().parent.name for path in (tmp_path / "out").glob("length*/data")}
+    assert pointed == {name: name.partition(",")[0] for name in stages.ran}
+
+
+def test_a_failure_is_told_and_the_rest_goes_on(tmp_path):
+    stages = Stages(broken="rnn")
+    text = compared(cells(stages), tmp_path / "out")
+    assert stages.ran == ["cell=lstm"] and text.count("the loss of update 3 is nan") == 2
+    runs = json.loads((tmp_path / "out" / "comparison.json").read_text())["runs"]
+    assert [run["failure"] for run in runs] == ["the loss of update 3 is nan", None]
+    assert runs[0]["scores"] == {}
+    stages.broken = "="
+    with pytest.raises(UserError, match="none of 2 runs succeeded; the first: the loss of update 3 is nan"):
+        compared(cells(stages), tmp_path / "out")
+
+
+def test_shared_data_of_other_settings_are_refused(tmp_path):
+    stages = Stages()
+    compared(cells(stages), tmp_path / "out")
+    with pytest.raises(UserError, match=r"prepared.all: was made with other settings \(generate.seed was 1 and is 2\)"):
+        compared(cells(stages, seed=2), tmp_path / "out")
+
+
+def test_an_interruption_ends_all(tmp_path):
+    def interrupt(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    first, second = cells(Stages())
+    with pytest.raises(KeyboardInterrupt):
+        compared([replace(first, run=interrupt), second], tmp_path / "out")
+
+
+def test_names_are_short_where_they_can_be():
+    assert (
+        run_name({"model.cell": "rnn", "training.clip_norm": "0"}, ["model.cell", "training.clip_norm"])
+        == "cell=rnn,clip_norm=0"
+    )
+    both = ["prepare.source.level", "prepare.target.level"]
+    assert run_name(dict.fromkeys(both, "bpe"), both) == "prepare.source.level=bpe,prepare.target.level=bpe"
+    assert run_name({"prepare.weights": "a/b"}, ["prepare.weights"]) == "weights=a_b"
+
+
+def outcome(seed: int, score: float, cell: str = "rnn", failure: str | None = None) -> Outcome:
+    varied = {"model.cell": cell, "training.seed": str(seed)}
+    scores = {} if failure else {"exact": score}
+    return Outcome(
+        run_name(varied, list(varied)), varied, scores, {"5": score} if scores else {}, None, 10, 0.5, failure
+    )
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=5))
+def test_means_and_deviations_over_seeds(values):
+    other = [outcome(1, 0.25, "gru"), outcome(9, 0.0, failure="nan")]
+    first, second = summarize([*(outcome(seed, value) for seed, value in enumerate(values)), *other])
+    assert first.name == "cell=rnn" and first.varied == {"model.cell": "rnn"}
+    assert first.scores["exact"].mean == pytest.approx(statistics.mean(values))
+    assert first.scores["exact"].deviation == pytest.approx(statistics.stdev(values))
+    assert first.scores["exact"].runs == first.groups["5"].runs == len(values)
+    assert second.scores["exact"] == Spread(0.25, None, 1)
+
+
+def test_tables_show_scores_deviations_and_failures():
+    outcomes = [outcome(1, 0.5), outcome(2, 0.7), outcome(1, 0.0, "gru", failure="it is nan")]
+    console = Console(width=200, record=True, file=None, quiet=False)
+    console.print(render_outcomes(outcomes), render_summaries(summarize(outcomes)))
+    text = console.export_text()
+    for part in ("it is nan", "failed", "50.00%", "60.00% ± 14.14%", "0.5", "model.cell"):
+        assert part in text
+
+
+def test_scores_of_translations_and_captions(tmp_path):
+    scores = {
+        "bleu": {"score": 20.0},
+        "bleu_lowercase": {"score": 30.0},
+        "chrf": {"score": 1.0},
+        "chrf_lowercase": {"score": 2.0},
+    }
+    for lowercase, expected in ((False, {"BLEU": 20.0, "chrF": 1.0}), (True, {"BLEU": 30.0, "chrF": 2.0})):
+        (tmp_path / "evaluation.json").write_text(json.dumps(scores | {"lowercase": lowercase}))
+        assert read_outcome(tmp_path, "a", {}, None).scores == expected
+    (tmp_path / "evaluation.json").write_text(json.dumps({"cider": 0.5, "bleu4": 0.25, "bleu1": 0.75}))
+    found = read_outcome(tmp_path, "a", {}, None)
+    assert found.scores == {"CIDEr": 0.5, "BLEU-4": 0.25} and found.groups == {} and found.updates is None
+    assert read_outcome(tmp_path, "a", {}, "nan").scores == {}
+
+
+@pytest.mark.parametrize("labels", [["10", "500"], ["1", "2"], ["1/1", "2/1"], []])
+def test_every_kind_of_figure_can_be_drawn(tmp_path, labels):
+    groups = dict.fromkeys(labels, 0.5)
+    outcomes = [replace(outcome(seed, 0.5, cell), groups=groups) for seed in (1, 2) for cell in ("rnn", "gru")]
+    draw_comparison(tmp_path / "x.png", "title", summarize(outcomes), "lag", 0.125)
+    assert (tmp_path / "x.png").read_bytes().startswith(PNG)
