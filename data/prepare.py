@@ -209,7 +209,7 @@ def _segment(
 
 def _raw_rows(text: ParallelText, base: Path | None, limit: int | None) -> Iterator[dict[str, str]]:
     for pair in itertools.islice(read_pairs(text, base=base), limit):
-        yield pair._asdict()
+        yield {"opening": "", **pair._asdict()}
 
 
 def _segment_batch(

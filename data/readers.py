@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, NoReturn, cast
+from typing import Any, BinaryIO, NamedTuple, NoReturn, TypeAlias, cast
 
 from data.dialogues import parse_conversations, split_dialogue
 from data.errors import UserError
@@ -26,14 +26,21 @@ _KINDS |= {".csv": "csv", ".parquet": "parquet", ".yml": "yaml", ".yaml": "yaml"
 
 
 class RawPair(NamedTuple):
-    """One sentence and its translation, as they stand in the data; or the turns before a reply, and the reply.
-
-    Pairs of dialogues that open with the same `opening` are held out together.
-    """
+    """One sentence and its translation, as they stand in the data."""
 
     source: str
     target: str
-    opening: str = ""
+
+
+class Reply(NamedTuple):
+    """Some turns of a dialogue and the reply to them; `opening` is the dialogue's first turn."""
+
+    source: str
+    target: str
+    opening: str
+
+
+Pair: TypeAlias = RawPair | Reply
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,7 @@ class ParallelText:
                 object.__setattr__(self, name, [value])
 
 
-def read_pairs(text: ParallelText, *, base: Path | None = None) -> Iterator[RawPair]:
+def read_pairs(text: ParallelText, *, base: Path | None = None) -> Iterator[Pair]:
     """Read the sentence pairs one by one, in the order of the files, in constant memory.
 
     Args:
@@ -209,7 +216,7 @@ def _line_blocks(path: Path) -> Iterator[list[str]]:
         raise UserError(f"{path}: the file is empty. Check that it was written or downloaded completely.")
 
 
-def _aligned_pairs(source: Path, target: Path) -> Iterator[RawPair]:
+def _aligned_pairs(source: Path, target: Path) -> Iterator[Pair]:
     sources, targets = read_lines(source), read_lines(target)
     for number, (source_line, target_line) in enumerate(zip_longest(sources, targets), 1):
         if source_line is None or target_line is None:
@@ -223,7 +230,7 @@ def _aligned_pairs(source: Path, target: Path) -> Iterator[RawPair]:
         yield RawPair(source_line, target_line)
 
 
-def _file_pairs(path: Path, text: ParallelText) -> Iterator[RawPair]:
+def _file_pairs(path: Path, text: ParallelText) -> Iterator[Pair]:
     kind = _KINDS.get(Path(path.name.lower().removesuffix(".gz")).suffix)
     if kind is None:
         raise UserError(
@@ -241,7 +248,7 @@ def _file_pairs(path: Path, text: ParallelText) -> Iterator[RawPair]:
     return _dataset_pairs(text, kind, None, [path])
 
 
-def _yaml_pairs(path: Path, text: ParallelText) -> Iterator[RawPair]:
+def _yaml_pairs(path: Path, text: ParallelText) -> Iterator[Pair]:
     if not text.history:
         raise UserError(f"{path}: YAML files are read as dialogues: set history to the turns of a source.")
     try:
@@ -254,13 +261,13 @@ def _yaml_pairs(path: Path, text: ParallelText) -> Iterator[RawPair]:
         yield from _dialogue(turns, text)
 
 
-def _dialogue(turns: list[str], text: ParallelText) -> Iterator[RawPair]:
+def _dialogue(turns: list[str], text: ParallelText) -> Iterator[Reply]:
     opening = next((turn for turn in turns if turn.strip()), "")
     for source, reply in split_dialogue(turns, text.history):
-        yield RawPair(source, reply, opening)
+        yield Reply(source, reply, opening)
 
 
-def _tsv_pairs(path: Path, text: ParallelText) -> Iterator[RawPair]:
+def _tsv_pairs(path: Path, text: ParallelText) -> Iterator[Pair]:
     source, target = str(text.source_field), str(text.target_field)
     if not (source.isdecimal() and target.isdecimal()):
         raise UserError(
@@ -280,7 +287,7 @@ def _tsv_pairs(path: Path, text: ParallelText) -> Iterator[RawPair]:
         yield RawPair(columns[source_column], columns[target_column])
 
 
-def _jsonl_pairs(path: Path, text: ParallelText) -> Iterator[RawPair]:
+def _jsonl_pairs(path: Path, text: ParallelText) -> Iterator[Pair]:
     place = f"{path}, line"
     for number, line in enumerate(read_lines(path), 1):
         try:
@@ -297,7 +304,7 @@ def _jsonl_pairs(path: Path, text: ParallelText) -> Iterator[RawPair]:
         yield from _pairs(record, text, place, number)
 
 
-def _dataset_pairs(text: ParallelText, name: str, base: Path | None, local: list[Path]) -> Iterator[RawPair]:
+def _dataset_pairs(text: ParallelText, name: str, base: Path | None, local: list[Path]) -> Iterator[Pair]:
     place = f"dataset {name!r}, row" if len(local) != 1 else f"{local[0]}, row"
     number = 0
     try:
@@ -350,7 +357,7 @@ def load_dataset(text: ParallelText, name: str, base: Path | None, local: list[P
     return saved[split]
 
 
-def _pairs(record: Mapping[str, object], text: ParallelText, place: str, number: int) -> Iterator[RawPair]:
+def _pairs(record: Mapping[str, object], text: ParallelText, place: str, number: int) -> Iterator[Pair]:
     """The pair of a record, or those of its dialogue."""
     if text.history:
         yield from _dialogue(_turns(record, text.turns_field, place, number), text)

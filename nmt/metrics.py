@@ -94,7 +94,7 @@ def make_metrics(references: Sequence[Sequence[str | None]]) -> dict[str, Metric
         "chrf_lowercase": CHRF(lowercase=True, references=streams),
         "ter": TER(references=streams),
         "ter_cased": TER(case_sensitive=True, references=streams),
-        "rouge_l": RougeL(streams),
+        "rouge_l": RougeL(references),
     }
 
 

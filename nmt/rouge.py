@@ -9,8 +9,10 @@ same name is another figure: see captioning/coco_metrics.py.
 
 import unicodedata
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
+from jaxtyping import Float
 from sacrebleu.metrics.base import Metric, Score, Signature
 
 Words = Sequence[str]
@@ -49,9 +51,10 @@ def rouge_words(text: str) -> list[str]:
 class RougeL(Metric):
     """ROUGE-L in sacrebleu's form, so that it is signed, resampled and told of missing references as BLEU is."""
 
-    def __init__(self, references: Sequence[Sequence[str]]) -> None:
+    def __init__(self, references: Sequence[Sequence[str | None]]) -> None:
         super().__init__()
-        self._ref_cache = self._cache_references(references)
+        streams = cast(Sequence[Sequence[str]], references)  # sacrebleu's types do not know of None
+        self._ref_cache = self._cache_references(streams)
 
     def get_signature(self) -> Signature:
         """Beside sacrebleu's own fields: f, the beta of the F-measure; refs, how several count; agg, over texts."""
@@ -70,10 +73,10 @@ class RougeL(Metric):
 
     def _compute_segment_statistics(self, hypothesis: str, ref_kwargs: dict[str, Any]) -> list[float]:
         words = hypothesis.split()
-        return [max((rouge_l(words, [one], beta=1) for one in ref_kwargs["references"]), default=0.0), 1.0]
+        return [max((rouge_l(words, [one], beta=1.0) for one in ref_kwargs["references"]), default=0.0), 1.0]
 
-    def _compute_score_from_stats(self, stats: Sequence[float]) -> Score:
-        return Score("ROUGE-L", 100 * stats[0] / stats[1])
+    def _compute_score_from_stats(self, stats: list[float] | Float[np.ndarray, "2"]) -> Score:
+        return Score("ROUGE-L", 100 * float(stats[0]) / float(stats[1]))
 
     def _aggregate_and_compute(self, stats: list[list[float]]) -> Score:
         return self._compute_score_from_stats([sum(column) for column in zip(*stats, strict=True)])
