@@ -119,12 +119,15 @@ def check_line_counts(texts: Mapping[Path, Sequence[str]]) -> None:
 
 @dataclass(frozen=True)
 class System:
-    """A model, or several that translate together; `source_unknown_rate` is theirs on the text to translate, 0 to 1."""
+    """A model, or several that translate together; `source_unknown_rate` is theirs on the text to translate, 0 to 1.
+
+    model: The only one, if there is one only.
+    """
 
     translator: Translator
-    models: list[TrainedModel]
     lowercase: bool
     source_unknown_rate: float
+    model: TrainedModel | None = None
 
     @classmethod
     def load(cls, folders: Sequence[Path], lines: Sequence[str], source: Path) -> "System":
@@ -145,7 +148,7 @@ class System:
                 "language or casing; check that source and reference are not swapped"
             )
         translator = Translator(models, [str(folder) for folder in folders])
-        return cls(translator, models, models[0].target.lowercase, rate)
+        return cls(translator, models[0].target.lowercase, rate, models[0] if len(models) == 1 else None)
 
     def translate(
         self, lines: Sequence[str], options: SearchOptions, references: Sequence[Sequence[str]] = ()
@@ -159,7 +162,7 @@ class System:
         unknown = tokens.count(UNKNOWN_TEXT) / max(1, len(tokens))
         unfinished = sum(not hypothesis.finished for hypothesis in best)
         decoding = Decoding(self.source_unknown_rate, unknown, unfinished, seconds)
-        expected = reference_perplexity(self.models[0], lines, references) if len(self.models) == 1 else None
+        expected = reference_perplexity(self.model, lines, references) if self.model else None
         return SystemOutput([translation.text.rstrip() for translation in found], self.lowercase, decoding, expected)
 
 
