@@ -52,7 +52,7 @@ class RougeL(Metric):
     """ROUGE-L in sacrebleu's form, so that it is signed, resampled and told of missing references as BLEU is."""
 
     def __init__(self, references: Sequence[Sequence[str | None]]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         streams = cast(Sequence[Sequence[str]], references)  # sacrebleu's types do not know of None
         self._ref_cache = self._cache_references(streams)
 
