@@ -22,6 +22,7 @@ from captioning.cider import CiderD
 from captioning.coco_tokenizer import tokenize
 from captioning.meteor import Corpus, MeteorError
 from captioning.meteor import meteor as meteor_score
+from nmt.rouge import rouge_l
 
 _BETA = 1.2  # of ROUGE-L in coco-caption: how much more recall counts than precision
 _CONFIDENCE = 95  # per cent of the resamples that an interval holds
@@ -174,7 +175,11 @@ def _score(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) -
     """All but METEOR, of tokenized captions."""
     _check(candidates, references)
     bleu = _bleu(candidates, references)
-    rouge = [_rouge_l(candidate, image) for candidate, image in zip(candidates, references, strict=True)]
+    # to coco-caption no words are one empty word
+    rouge = [
+        rouge_l(candidate or [""], [reference or [""] for reference in image], _BETA)
+        for candidate, image in zip(candidates, references, strict=True)
+    ]
     cider = float(CiderD(references).scores(candidates, references).mean())
     cider_d = "CIDEr-D (sigma 6, times 10, document frequencies of these references)"
     computed = {
@@ -216,27 +221,6 @@ def _bleu(candidates: Sequence[Words], references: Sequence[Sequence[Words]]) ->
         product *= precision / 100
         scores.append(float(found.bp * product ** (1 / n)))
     return scores
-
-
-def _rouge_l(candidate: Words, references: Sequence[Words]) -> float:
-    """F-measure of the longest common subsequence (Lin 2004): best precision and best recall over the references."""
-    words = candidate or [""]  # to coco-caption no words are one empty word
-    matches = [(_common(words, reference or [""]), len(reference) or 1) for reference in references]
-    precision = max(common for common, _ in matches) / len(words)
-    recall = max(common / length for common, length in matches)
-    if not precision:
-        return 0.0
-    return (1 + _BETA**2) * precision * recall / (recall + _BETA**2 * precision)
-
-
-def _common(a: Words, b: Words) -> int:
-    """Length of the longest common subsequence."""
-    row = [0] * (len(b) + 1)
-    for word in a:
-        diagonal = 0
-        for j, other in enumerate(b, 1):
-            diagonal, row[j] = row[j], diagonal + 1 if word == other else max(row[j], row[j - 1])
-    return row[-1]
 
 
 def _with_meteor(scores: CaptionScores, corpora: Sequence[Corpus]) -> CaptionScores:

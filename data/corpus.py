@@ -12,6 +12,7 @@ import datasets
 import numpy as np
 import numpy.typing as npt
 
+from data.dialogues import clip
 from data.errors import UserError
 from data.pool import POOL_PAIRS, Pool, random_for
 from data.readers import ParallelText, read_pairs
@@ -119,7 +120,7 @@ class StreamedCorpus:
                 self.dropped["overlong"] += 1
                 continue
             self.truncated += overlong
-            source.append(one[: self._max_length])
+            source.append(list(clip(one, self._max_length, end=self._text.history > 0)))
             target.append(two[: self._max_length])
             rows.append(number)
             if len(rows) == size:

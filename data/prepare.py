@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
+from data.dialogues import clip
 from data.errors import UserError
 from data.files import atomic_directory
 from data.holdout import TEST, TRAIN, VALID, Holdout, group_keys, split_pairs
@@ -38,7 +39,7 @@ from data.report import (
 from data.tokenizer import UNK_ID, Tokenizer, TokenizerConfig, segment
 
 _TEXT = datasets.Value("string")
-_RAW = datasets.Features({"source": _TEXT, "target": _TEXT})
+_RAW = datasets.Features({"source": _TEXT, "target": _TEXT, "opening": _TEXT})
 _KEYS = {"source_key": datasets.Value("uint64"), "target_key": datasets.Value("uint64")}
 _SEGMENTED = datasets.Features({**_RAW, "source_text": _TEXT, "target_text": _TEXT, **_KEYS})
 _LIST = datasets.List(datasets.Value("int32"))
@@ -59,12 +60,15 @@ class PrepareConfig:
         train: The sentence pairs to learn from.
         valid: The pairs that training is steered by; or held out of train with holdout.valid.
         test: The pairs that the finished model is scored on; optional, or held out with holdout.test.
-        holdout: How many sentences of train to set aside where a corpus has no official split.
+        holdout: How many sentences of train to set aside where a corpus has no official split; of dialogues, how many
+            whole ones, where all that open with the same turn count as one.
         source: How source text becomes ids.
         target: How target text becomes ids.
         shared_vocabulary: One vocabulary learnt from both sides; level, size and casing are those of `source`.
         max_length: The most tokens on either side of a training pair.
-        overlong: What happens to longer pairs of train and valid: drop them (counted) or truncate them.
+        overlong: What happens to longer pairs of train and valid: drop them (counted) or truncate them, the source of
+            a dialogue at its beginning and all other text at its end. A model that learnt from truncated text will
+            truncate what it is given in the same way.
         stream: Do not write the training ids but read the training files anew in every epoch (for files too
             large to prepare); the vocabulary is then learnt from the first `stream_sample` pairs.
         stream_sample: How many pairs the vocabulary of a streamed corpus is learnt from.
@@ -114,7 +118,7 @@ def prepare(config: PrepareConfig, out: Path, *, base: Path | None = None, overw
         for name in splits.keys() - {"train"}:
             _write_lines(folder / f"{name}.source", splits[name]["source"])
             _write_lines(folder / f"{name}.reference", splits[name]["target"])
-        notes = _hold_out(splits, config.holdout, folder)
+        notes = _hold_out(splits, config.holdout, folder, dialogues=config.train.history > 0)
         if "valid" not in splits:
             raise UserError("no validation text: give --valid.source and --valid.target, or --holdout.valid 1000")
         fingerprints = {
@@ -140,6 +144,12 @@ def _given(config: PrepareConfig) -> dict[str, ParallelText]:
     given = {name: text for name, text in splits.items() if text != ParallelText()}
     if "train" not in given:
         raise UserError("no training text: give --train.source FILE --train.target FILE, or --train.files FILE")
+    for name, text in given.items():
+        if text.history != config.train.history:
+            raise UserError(
+                f"{name}.history is {text.history}, but train.history is {config.train.history}: a model reads the "
+                "same turns everywhere: give both the same"
+            )
     for name, wanted in (("valid", config.holdout.valid), ("test", config.holdout.test)):
         if wanted and name in given:
             raise UserError(f"--holdout.{name} {wanted} and files for {name} exclude each other: give one of them")
@@ -202,7 +212,7 @@ def _segment(
 
 def _raw_rows(text: ParallelText, base: Path | None, limit: int | None) -> Iterator[dict[str, str]]:
     for pair in itertools.islice(read_pairs(text, base=base), limit):
-        yield {"source": pair.source, "target": pair.target}
+        yield {"opening": "", **pair._asdict()}
 
 
 def _segment_batch(
@@ -223,15 +233,19 @@ def _column(rows: datasets.Dataset, name: str) -> npt.NDArray[Any]:
     return np.concatenate([batch[name].to_numpy() for batch in batches])
 
 
-def _hold_out(splits: dict[str, datasets.Dataset], holdout: Holdout, folder: Path) -> list[str]:
+def _hold_out(
+    splits: dict[str, datasets.Dataset], holdout: Holdout, folder: Path, *, dialogues: bool = False
+) -> list[str]:
     """Move held-out sentences from train to splits of their own and write each with all of its translations.
 
-    Spellings of one sentence ("Go!", "go.") leave train together; the first of them stands in the split.
+    Spellings of one sentence ("Go!", "go.") leave train together; the first of them stands in the split. Of
+    `dialogues`, it is whole ones that leave, and with each all that open in the same way.
     """
     if not holdout.valid and not holdout.test:
         return []
     train = splits["train"]
-    where = split_pairs(_column(train, f"{holdout.side}_key"), holdout)
+    keys = group_keys(_column(train, "opening")) if dialogues else _column(train, f"{holdout.side}_key")
+    where = split_pairs(keys, holdout)
     notes = []
     for name, code in (("valid", VALID), ("test", TEST)):
         rows = np.flatnonzero(where == code)
@@ -311,6 +325,7 @@ def _encode_splits(
                 "tokenizers": tokenizers,
                 "max_length": config.max_length,
                 "overlong": config.overlong,
+                "keep_end": config.train.history > 0,
             },
             remove_columns=rows.column_names,
             features=_ENCODED,
@@ -339,7 +354,11 @@ def _encode_splits(
 
 
 def _encode_batch(
-    batch: Mapping[str, list[str]], tokenizers: tuple[Tokenizer, Tokenizer], max_length: int, overlong: str
+    batch: Mapping[str, list[str]],
+    tokenizers: tuple[Tokenizer, Tokenizer],
+    max_length: int,
+    overlong: str,
+    keep_end: bool,
 ) -> dict[str, list[Any]]:
     source, target = (
         tokenizer.encode_segmented(batch[f"{side}_text"])
@@ -361,7 +380,7 @@ def _encode_batch(
             why.append(_OVERLONG if overlong == "drop" else _TRUNCATED)
     return made | {
         "why": why,
-        "source": [i[:max_length] for i in source],
+        "source": [clip(i, max_length, end=keep_end) for i in source],
         "target": [i[:max_length] for i in target],
     }
 

@@ -1,4 +1,4 @@
-"""Readers of parallel text: line-aligned files, TSV, JSONL, and whatever Hugging Face `datasets` loads.
+"""Readers of parallel text and dialogues: line-aligned files, TSV, JSONL, and whatever Hugging Face `datasets` loads.
 
 Every reader streams, so that a corpus need not fit in memory; what cannot be read raises a `UserError`.
 """
@@ -13,15 +13,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, NoReturn, cast
+from typing import Any, BinaryIO, NamedTuple, NoReturn, TypeAlias, cast
 
+from data.dialogues import parse_conversations, split_dialogue
 from data.errors import UserError
 
 _BLOCK_BYTES = 1 << 20
 _BATCH_ROWS = 1000
 DATASET_FILES = ("arrow", "csv", "json", "parquet")  # kinds of files that `datasets` reads
 _KINDS = {".tsv": "tsv", ".txt": "tsv", ".json": "jsonl", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-_KINDS |= {".csv": "csv", ".parquet": "parquet"}
+_KINDS |= {".csv": "csv", ".parquet": "parquet", ".yml": "yaml", ".yaml": "yaml"}
 
 
 class RawPair(NamedTuple):
@@ -29,6 +30,17 @@ class RawPair(NamedTuple):
 
     source: str
     target: str
+
+
+class Reply(NamedTuple):
+    """Some turns of a dialogue and the reply to them; `opening` is the dialogue's first turn."""
+
+    source: str
+    target: str
+    opening: str
+
+
+Pair: TypeAlias = RawPair | Reply
 
 
 @dataclass(frozen=True)
@@ -39,7 +51,8 @@ class ParallelText:
         source: plain text files, one sentence a line; several are read one after the other; `.gz` is unpacked
         target: their translations, line for line and file for file
         files: files of both sides, each read by its extension: TSV (`.tsv`, `.txt`), JSON with an object a
-            line (`.jsonl`, `.ndjson`, `.json`), CSV with a header line (`.csv`), Parquet; `.gz` as well
+            line (`.jsonl`, `.ndjson`, `.json`), CSV with a header line (`.csv`), Parquet; `.gz` as well; a name
+            with `*` in it stands for all files that fit, in alphabetical order
         dataset: what `datasets.load_dataset` loads: "csv", "json", "parquet" or "arrow" to read `files`, a
             local folder (also one written by `save_to_disk`), or a name on the Hugging Face hub
         dataset_config: configuration of the dataset, for a dataset that has several
@@ -47,6 +60,11 @@ class ParallelText:
         source_field: the number of a TSV column, counted from 0, or the name of a JSON, CSV or dataset field;
             "translation.de" is the field "de" inside the field "translation"
         target_field: the column or field of the target, in the same way
+        history: above 0, `files` or `dataset` hold dialogues, and each turn but the first is the target of a pair
+            whose source is at most so many turns before it. A dialogue is a line of a TSV file, its turns between
+            tabs; or a JSON object, or a row of Parquet or of a dataset, with a list of turns; or one of the
+            `conversations` of a YAML file (`.yml`), as in the chatterbot-corpus
+        turns_field: the field with the list of turns; "messages.content" is the field "content" of each of "messages"
     """
 
     source: str | list[str] = field(default_factory=list)
@@ -57,6 +75,8 @@ class ParallelText:
     dataset_split: str = "train"
     source_field: str | int = "0"
     target_field: str | int = "1"
+    history: int = 0
+    turns_field: str = "turns"
 
     def __post_init__(self) -> None:
         for name in ("source", "target", "files"):
@@ -64,7 +84,7 @@ class ParallelText:
                 object.__setattr__(self, name, [value])
 
 
-def read_pairs(text: ParallelText, *, base: Path | None = None) -> Iterator[RawPair]:
+def read_pairs(text: ParallelText, *, base: Path | None = None) -> Iterator[Pair]:
     """Read the sentence pairs one by one, in the order of the files, in constant memory.
 
     Args:
@@ -96,7 +116,8 @@ def paths(text: ParallelText, base: Path | None = None) -> list[Path]:
         folder = resolve(text.dataset, base)
         found = [folder / name for name in text.files] or sorted(folder.rglob("*"))
         return [path for path in found if path.is_file()]
-    local = [resolve(name, base) for name in (*text.source, *text.target, *text.files)]
+    files = chain.from_iterable(_matching(name, base) for name in text.files)
+    local = [*(resolve(name, base) for name in (*text.source, *text.target)), *files]
     for path in local:
         try:
             if path.is_dir():
@@ -145,10 +166,30 @@ def _check_given(text: ParallelText) -> None:
         )
     if text.dataset in DATASET_FILES and not text.files:
         raise UserError(f"dataset {text.dataset!r} needs files. List the files to read in `files`.")
+    if text.history < 0:
+        raise UserError(f"history {text.history}: give how many turns a source holds, or 0 if there are no dialogues")
+    if text.history and (text.source or (text.source_field, text.target_field) != ("0", "1")):
+        raise UserError(
+            f"history {text.history} makes the pairs from dialogues: give them in files or dataset, their field as "
+            "turns_field, and neither source and target nor source_field and target_field"
+        )
+    if not text.history and text.turns_field != "turns":
+        raise UserError(f"turns_field {text.turns_field!r} is for dialogues: set history to the turns of a source")
 
 
 def resolve(name: str, base: Path | None) -> Path:
     return (base or Path()) / Path(name).expanduser()
+
+
+def _matching(name: str, base: Path | None) -> list[Path]:
+    """The file of this name; or all that a name with * stands for."""
+    path = resolve(name, base)
+    if "*" not in name or path.exists():
+        return [path]
+    found = sorted(path.parent.glob(path.name))
+    if not found:
+        raise UserError(f"{path}: no file fits this name. It was looked for in {path.parent.absolute()}.")
+    return found
 
 
 def _line_blocks(path: Path) -> Iterator[list[str]]:
@@ -175,7 +216,7 @@ def _line_blocks(path: Path) -> Iterator[list[str]]:
         raise UserError(f"{path}: the file is empty. Check that it was written or downloaded completely.")
 
 
-def _aligned_pairs(source: Path, target: Path) -> Iterator[RawPair]:
+def _aligned_pairs(source: Path, target: Path) -> Iterator[Pair]:
     sources, targets = read_lines(source), read_lines(target)
     for number, (source_line, target_line) in enumerate(zip_longest(sources, targets), 1):
         if source_line is None or target_line is None:
@@ -189,21 +230,44 @@ def _aligned_pairs(source: Path, target: Path) -> Iterator[RawPair]:
         yield RawPair(source_line, target_line)
 
 
-def _file_pairs(path: Path, text: ParallelText) -> Iterator[RawPair]:
+def _file_pairs(path: Path, text: ParallelText) -> Iterator[Pair]:
     kind = _KINDS.get(Path(path.name.lower().removesuffix(".gz")).suffix)
     if kind is None:
         raise UserError(
             f"{path}: not a kind of file known by its name. Rename it to end in {', '.join(_KINDS)}, or list "
             "plain text files, one sentence a line, in `source` and `target`."
         )
+    if kind == "tsv" and text.history:
+        return chain.from_iterable(_dialogue(line.split("\t"), text) for line in read_lines(path))
     if kind == "tsv":
         return _tsv_pairs(path, text)
     if kind == "jsonl":
         return _jsonl_pairs(path, text)
+    if kind == "yaml":
+        return _yaml_pairs(path, text)
     return _dataset_pairs(text, kind, None, [path])
 
 
-def _tsv_pairs(path: Path, text: ParallelText) -> Iterator[RawPair]:
+def _yaml_pairs(path: Path, text: ParallelText) -> Iterator[Pair]:
+    if not text.history:
+        raise UserError(f"{path}: YAML files are read as dialogues: set history to the turns of a source.")
+    try:
+        conversations = parse_conversations("\n".join(read_lines(path)))
+    except ValueError as error:
+        raise UserError(
+            f"{path}: {error}. Correct the file; it must hold a list of dialogues, each a list of turns."
+        ) from error
+    for turns in conversations:
+        yield from _dialogue(turns, text)
+
+
+def _dialogue(turns: list[str], text: ParallelText) -> Iterator[Reply]:
+    opening = next((turn for turn in turns if turn.strip()), "")
+    for source, reply in split_dialogue(turns, text.history):
+        yield Reply(source, reply, opening)
+
+
+def _tsv_pairs(path: Path, text: ParallelText) -> Iterator[Pair]:
     source, target = str(text.source_field), str(text.target_field)
     if not (source.isdecimal() and target.isdecimal()):
         raise UserError(
@@ -223,7 +287,7 @@ def _tsv_pairs(path: Path, text: ParallelText) -> Iterator[RawPair]:
         yield RawPair(columns[source_column], columns[target_column])
 
 
-def _jsonl_pairs(path: Path, text: ParallelText) -> Iterator[RawPair]:
+def _jsonl_pairs(path: Path, text: ParallelText) -> Iterator[Pair]:
     place = f"{path}, line"
     for number, line in enumerate(read_lines(path), 1):
         try:
@@ -237,22 +301,23 @@ def _jsonl_pairs(path: Path, text: ParallelText) -> Iterator[RawPair]:
             ) from error
         if not isinstance(record, dict):
             raise UserError(f"{place} {number}: not a JSON object: {shorten(line)}. Give it named fields.")
-        yield _pair(record, text, place, number)
+        yield from _pairs(record, text, place, number)
 
 
-def _dataset_pairs(text: ParallelText, name: str, base: Path | None, local: list[Path]) -> Iterator[RawPair]:
+def _dataset_pairs(text: ParallelText, name: str, base: Path | None, local: list[Path]) -> Iterator[Pair]:
     place = f"dataset {name!r}, row" if len(local) != 1 else f"{local[0]}, row"
     number = 0
     try:
         rows = load_dataset(text, name, base, local)
-        roots = {str(option).partition(".")[0] for option in (text.source_field, text.target_field)}
+        options = [text.turns_field] if text.history else [text.source_field, text.target_field]
+        roots = {str(option).partition(".")[0] for option in options}
         # Images and the like beside the text are costly to decode.
         if roots <= set(rows.column_names or ()):
             rows = rows.select_columns(sorted(roots))
         for batch in rows.iter(batch_size=_BATCH_ROWS):
             for values in zip(*batch.values(), strict=True):
                 number += 1
-                yield _pair(dict(zip(batch, values, strict=True)), text, place, number)
+                yield from _pairs(dict(zip(batch, values, strict=True)), text, place, number)
     except UserError:
         raise
     except Exception as error:  # `datasets` and the libraries below it raise errors of many unrelated kinds
@@ -292,27 +357,55 @@ def load_dataset(text: ParallelText, name: str, base: Path | None, local: list[P
     return saved[split]
 
 
-def _pair(record: Mapping[str, object], text: ParallelText, place: str, number: int) -> RawPair:
-    return RawPair(
-        _string(record, text.source_field, "source_field", place, number),
-        _string(record, text.target_field, "target_field", place, number),
-    )
+def _pairs(record: Mapping[str, object], text: ParallelText, place: str, number: int) -> Iterator[Pair]:
+    """The pair of a record, or those of its dialogue."""
+    if text.history:
+        yield from _dialogue(_turns(record, text.turns_field, place, number), text)
+    else:
+        yield RawPair(
+            _string(record, text.source_field, "source_field", place, number),
+            _string(record, text.target_field, "target_field", place, number),
+        )
+
+
+def _turns(record: Mapping[str, object], name: str, place: str, number: int) -> list[str]:
+    value = _find(record, name, "turns_field", place, number)
+    if not isinstance(value, list) or not all(isinstance(turn, str) for turn in value):
+        raise UserError(
+            f"{place} {number}: field {name!r} holds {shorten(value)}, not a list of texts. Correct the data, or set "
+            f"turns_field; where each turn is an object, to {name}.FIELD with the field of its text."
+        )
+    return value
 
 
 def _string(record: Mapping[str, object], name: str | int, option: str, place: str, number: int) -> str:
-    value: object = record
-    name = str(name)
-    for part in [name] if name in record else name.split("."):
-        if not isinstance(value, dict) or part not in value:
-            near = nearest(name, _field_names(record))
-            raise UserError(f"{place} {number}: no field {name!r}.{near} Set {option}.")
-        value = value[part]
+    value = _find(record, str(name), option, place, number)
     if not isinstance(value, str):
         raise UserError(
-            f"{place} {number}: field {name!r} holds {shorten(value)}, not a string. Correct the data, or "
+            f"{place} {number}: field {str(name)!r} holds {shorten(value)}, not a string. Correct the data, or "
             f"set {option} to a field of text; there are: {', '.join(_field_names(record))}."
         )
     return value
+
+
+def _find(record: Mapping[str, object], name: str, option: str, place: str, number: int) -> object:
+    value: object = record
+    for part in [name] if name in record else name.split("."):
+        try:
+            value = _inside(value, part)
+        except KeyError:
+            near = nearest(name, _field_names(record))
+            raise UserError(f"{place} {number}: no field {name!r}.{near} Set {option}.") from None
+    return value
+
+
+def _inside(value: object, part: str) -> object:
+    """A field of an object, or of every object of a list."""
+    if isinstance(value, list):
+        return [_inside(one, part) for one in value]
+    if not isinstance(value, dict):
+        raise KeyError(part)
+    return value[part]
 
 
 def _field_names(record: Mapping[str, object], prefix: str = "") -> list[str]:

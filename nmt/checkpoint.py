@@ -49,6 +49,16 @@ class TrainedModel:
     max_length: int
     config: dict[str, Any]
 
+    @property
+    def history(self) -> int:
+        """How many turns of a dialogue the source holds; 0 if it was not trained on dialogues."""
+        return int(self.config.get("data", {}).get("train", {}).get("history", 0))
+
+    @property
+    def truncates(self) -> bool:
+        """Whether it learnt from truncated text, rather than from whole sentences."""
+        return bool(self.config.get("data", {}).get("overlong") == "truncate")
+
 
 @dataclass
 class Position:

@@ -93,7 +93,7 @@ class TrainingConfig:
         precision: auto (bfloat16 where the processor computes in it, else float32), float32 or bfloat16.
         validate_every: Updates between validations; 0 is once an epoch.
         metric: What the best checkpoint and early stopping go by: perplexity, or a score of decoded validation text
-            (bleu or exact of translations; cider or bleu4 of captions).
+            (bleu, exact or rouge_l of translations; cider or bleu4 of captions).
         valid_sentences: How many validation sentences (images) are decoded.
         valid_beam: The beam they are decoded with.
         patience: Stop after so many validations without a better one; 0 is never.
@@ -119,7 +119,7 @@ class TrainingConfig:
     label_smoothing: float = 0.1
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     validate_every: int = 0
-    metric: Literal["perplexity", "bleu", "exact", "cider", "bleu4"] = "bleu"
+    metric: Literal["perplexity", "bleu", "exact", "rouge_l", "cider", "bleu4"] = "bleu"
     valid_sentences: int = 1000
     valid_beam: int = 1
     patience: int = 10

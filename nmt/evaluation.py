@@ -10,15 +10,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from data.batching import plan_in_order
+from data.dialogues import clip
 from data.errors import UserError
+from data.pool import Pool
 from data.readers import fingerprint
+from data.source import Ragged
 from data.tokenizer import UNK_ID, UNKNOWN_TEXT
-from nmt.checkpoint import load_model, versions
+from nmt.checkpoint import TrainedModel, load_model, versions
 from nmt.metrics import (
     Bucket,
     Difference,
@@ -31,6 +36,7 @@ from nmt.metrics import (
 )
 from nmt.search import SearchOptions
 from nmt.translator import Translator
+from nmt.validation import perplexity
 
 _MOST_UNKNOWN = 0.5  # share of the source's tokens
 _ABOUT_BOOTSTRAP = (
@@ -58,11 +64,15 @@ class Decoding:
 
 @dataclass(frozen=True)
 class SystemOutput:
-    """Detokenized translations, one a source line; `lowercase` if they come from a model that lower-cases."""
+    """Detokenized translations, one a source line; `lowercase` if they come from a model that lower-cases.
+
+    perplexity: What the references have a token under that model; None where no single model is known.
+    """
 
     lines: list[str]
     lowercase: bool = False
     decoding: Decoding | None = None
+    perplexity: float | None = None
 
 
 @dataclass(frozen=True)
@@ -71,11 +81,12 @@ class Evaluation:
 
     Args:
         scores: bleu, chrf and ter as the sacrebleu command gives them by default, which is cased but for TER; and
-            each with _lowercase. TER counts case only in ter_cased.
+            each with _lowercase. TER counts case only in ter_cased. rouge_l is lower-cased.
         blank_references: Blank lines in the second and later reference files.
         without_blanks: `scores` with those left out instead of counted as translations; None if there are none.
         exact: Percentage of the output lines that are one of their references, lower-cased if the model lower-cases.
         length_ratio: Words of the output for each word of the closest references, as BLEU counts both.
+        perplexity: Of the references under the model, a token of its vocabulary.
         buckets: BLEU by source length, lower-cased if the model lower-cases.
         compare: The same metrics against another system's.
     """
@@ -85,6 +96,7 @@ class Evaluation:
     without_blanks: dict[str, Score] | None
     exact: float
     length_ratio: float
+    perplexity: float | None
     buckets: list[Bucket]
     sentences: int
     distinct: int
@@ -107,11 +119,15 @@ def check_line_counts(texts: Mapping[Path, Sequence[str]]) -> None:
 
 @dataclass(frozen=True)
 class System:
-    """A model, or several that translate together; `source_unknown_rate` is theirs on the text to translate, 0 to 1."""
+    """A model, or several that translate together; `source_unknown_rate` is theirs on the text to translate, 0 to 1.
+
+    model: The only one, if there is one only.
+    """
 
     translator: Translator
     lowercase: bool
     source_unknown_rate: float
+    model: TrainedModel | None = None
 
     @classmethod
     def load(cls, folders: Sequence[Path], lines: Sequence[str], source: Path) -> "System":
@@ -132,10 +148,12 @@ class System:
                 "language or casing; check that source and reference are not swapped"
             )
         translator = Translator(models, [str(folder) for folder in folders])
-        return cls(translator, models[0].target.lowercase, rate)
+        return cls(translator, models[0].target.lowercase, rate, models[0] if len(models) == 1 else None)
 
-    def translate(self, lines: Sequence[str], options: SearchOptions) -> SystemOutput:
-        """The best translation of each line."""
+    def translate(
+        self, lines: Sequence[str], options: SearchOptions, references: Sequence[Sequence[str]] = ()
+    ) -> SystemOutput:
+        """The best translation of each line, and how likely the `references` (a list for each file) are instead."""
         started = time.perf_counter()
         found = self.translator.translate(lines, options)
         seconds = time.perf_counter() - started
@@ -144,7 +162,27 @@ class System:
         unknown = tokens.count(UNKNOWN_TEXT) / max(1, len(tokens))
         unfinished = sum(not hypothesis.finished for hypothesis in best)
         decoding = Decoding(self.source_unknown_rate, unknown, unfinished, seconds)
-        return SystemOutput([translation.text.rstrip() for translation in found], self.lowercase, decoding)
+        expected = reference_perplexity(self.model, lines, references) if self.model else None
+        return SystemOutput([translation.text.rstrip() for translation in found], self.lowercase, decoding, expected)
+
+
+def reference_perplexity(
+    trained: TrainedModel, sources: Sequence[str], references: Sequence[Sequence[str]]
+) -> float | None:
+    """Perplexity a target token over every source with each of its different references; None if there are none.
+
+    Blank sides are left out and long ones cut at the model's `max_length`, as in training.
+    """
+    rows = dict.fromkeys(row for stream in references for row in enumerate(zip(sources, stream, strict=True)))
+    most, end = trained.max_length, trained.history > 0
+    source, target = trained.source, trained.target
+    assert source is not None  # load_model refuses what reads no text
+    ids = [(clip(source.encode(one), most, end=end), target.encode(two)[:most]) for _, (one, two) in rows]
+    kept = [pair for pair in ids if all(pair)]
+    if not kept:
+        return None
+    pool = Pool(*(Ragged.of(side) for side in zip(*kept, strict=True)), np.arange(len(kept)))
+    return perplexity(trained.model, plan_in_order([pool], batch_tokens=2048))
 
 
 def evaluate(
@@ -171,6 +209,7 @@ def evaluate(
         without_blanks=score_lines(system.lines, without) if without else None,
         exact=exact_match(system.lines, _lower(references) if system.lowercase else references),
         length_ratio=float(metrics["bleu"].corpus_score(system.lines, None).ratio),
+        perplexity=system.perplexity,
         buckets=score_by_length(system.lines, sources, references, lowercase=system.lowercase),
         sentences=len(system.lines),
         distinct=len(set(system.lines)),
@@ -236,10 +275,12 @@ def _scores_table(found: Evaluation) -> Table:
     if rest:
         columns += ["cased, no blanks", "lower-cased, no blanks"]
     table = _table(f"Scores of {found.sentences:,} sentences", columns)
-    table.caption = "BLEU and chrF: higher is better; TER: lower is better"
+    table.caption = "BLEU, chrF and ROUGE-L: higher is better; TER: lower is better"
     for label, pair in pairs.items():
         scores = [found.scores[name] for name in pair] + [rest[name] for name in pair if rest]
         table.add_row(label, *(f"{score.score:.2f}" for score in scores))
+    rouge = [each["rouge_l"].score for each in (found.scores, rest) if each]
+    table.add_row("ROUGE-L", *(cell for score in rouge for cell in ("-", f"{score:.2f}")))
     return table
 
 
@@ -264,6 +305,8 @@ def _remarks(found: Evaluation) -> list[str]:
         f"{found.exact:.2f} % are exactly a reference; {found.distinct:,} distinct outputs, {found.empty:,} empty; "
         f"{found.length_ratio:.3f} words written for each word of the closest reference"
     ]
+    if found.perplexity is not None:
+        remarks.append(f"perplexity of the references: {found.perplexity:.2f} a token of the model's vocabulary")
     if how := found.decoding:
         remarks.append(
             f"unknown tokens: {how.source_unknown_rate:.2%} of the source, {how.output_unknown_rate:.2%} of the "

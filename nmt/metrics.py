@@ -1,8 +1,8 @@
-"""BLEU, chrF and TER as the sacrebleu command gives them, and the significance of their differences.
+"""BLEU, chrF and TER as the sacrebleu command gives them, ROUGE-L, and the significance of their differences.
 
-All scores come from sacrebleu (Post 2018), with its command's defaults and its way of reading files, on detokenized
-output against untouched references. They are percentages: of BLEU (Papineni et al. 2002) and chrF (Popović 2015) the
-higher is the better, of TER (Snover et al. 2006) the lower.
+All scores but ROUGE-L (nmt/rouge.py) come from sacrebleu (Post 2018), with its command's defaults and its way of
+reading files, on detokenized output against untouched references. They are percentages: of BLEU (Papineni et al. 2002),
+chrF (Popović 2015) and ROUGE-L (Lin 2004) the higher is the better, of TER (Snover et al. 2006) the lower.
 
 The command knows no missing reference: a blank line in a second or later reference file is a translation of no words
 to it. For BLEU that is one more length to be close to; for TER, which divides by the mean length of the references, it
@@ -24,6 +24,7 @@ from sacrebleu.utils import smart_open
 
 from data.errors import UserError
 from data.readers import read_lines
+from nmt.rouge import RougeL
 
 BOOTSTRAP_SAMPLES = 1000
 _BUCKETS = ((1, 5), (6, 10), (11, 15), (16, 20), (21, 30), (31, None))  # words of the source
@@ -93,6 +94,7 @@ def make_metrics(references: Sequence[Sequence[str | None]]) -> dict[str, Metric
         "chrf_lowercase": CHRF(lowercase=True, references=streams),
         "ter": TER(references=streams),
         "ter_cased": TER(case_sensitive=True, references=streams),
+        "rouge_l": RougeL(references),
     }
 
 
@@ -143,7 +145,7 @@ def compare_systems(
     smallest there is, since no resample exceeds a difference of zero.
     """
     found = {}
-    for name in ("bleu", *(["bleu_lowercase"] if lowercase else []), "chrf", "ter"):
+    for name in ("bleu", *(["bleu_lowercase"] if lowercase else []), "chrf", "ter", "rouge_l"):
         # one metric at a time: sacrebleu would take two kinds of BLEU for one
         test = PairedTest([("other", other), ("this", lines)], {name: metrics[name]}, None, "bs", BOOTSTRAP_SAMPLES)
         signatures, results = test()

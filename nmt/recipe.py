@@ -245,8 +245,9 @@ def _evaluate(recipe: Recipe, out: Path, console: Console) -> None:
     source = out / "data" / "test.source"
     references = {f"reference{i}": path for i, path in enumerate(reference_files(out / "data", "test"), 1)}
     lines = list(read_lines(source))
-    system = System.load([out / "model"], lines, source).translate(lines, recipe.search)
-    found = evaluate(system, lines, [read_scored_text(path) for path in references.values()])
+    expected = [read_scored_text(path) for path in references.values()]
+    system = System.load([out / "model"], lines, source).translate(lines, recipe.search, expected)
+    found = evaluate(system, lines, expected)
     translations = out / "test.translations.txt"
     write_text(translations, "".join(f"{line}\n" for line in system.lines))
     files = {"source": source, **references, "output": translations}

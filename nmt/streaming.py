@@ -121,9 +121,10 @@ class Notes:
         for i, one in enumerate(translations, number):
             self._tokens += one.tokens
             self._unknown += one.unknown
-            if one.pieces > 1:
+            if one.tokens > longest:
                 what = f"{one.tokens:,} tokens, longer than any sentence in training ({longest:,})"
-                self.add(i, "longer than any sentence in training", f"{what}: translated in {one.pieces:,} pieces")
+                how = f"translated in {one.pieces:,} pieces" if one.pieces > 1 else "truncated as in training"
+                self.add(i, "longer than any sentence in training", f"{what}: {how}")
         if not self._judged and self._tokens >= _JUDGED_TOKENS:
             self._judged = True
             if self._unknown > _UNKNOWN_AT_ONCE * self._tokens:

@@ -5,7 +5,8 @@ Text of any kind goes in, and every text comes back translated, in its place:
 - A blank text has the empty translation, and the model is not asked.
 - A text longer than any that the model was trained on is cut into pieces of at most that length, after the end of
   a sentence if there is one. The i-th translation of such a text is made of the i-th best of every piece, and their
-  log-probabilities and scores are summed. The forced prefix goes to the first piece.
+  log-probabilities and scores are summed. The forced prefix goes to the first piece. A model that learnt from
+  truncated text, or answers the end of a dialogue, is given one piece, truncated as its training text was.
 - A translation is one line: words with single spaces between them and no line end of any kind.
 
 The hypotheses of a text differ in their tokens. Two of them may read the same all the same, where different tokens
@@ -21,6 +22,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from data.dialogues import clip
 from data.errors import UserError
 from data.length_ratio import LengthRatio
 from data.source import Ragged
@@ -47,7 +49,8 @@ class Translation:
         hypotheses: At most `n_best` translations, best first, and never none.
         unknown: How many tokens of the source the model does not know.
         tokens: How many tokens the source has; none if it is blank.
-        pieces: In how many pieces it was translated: none if it is blank, several if it was too long.
+        pieces: In how many pieces it was translated: none if it is blank, several if it was too long; one too if the
+            model was trained on truncated text and read only a part of it.
     """
 
     source: str
@@ -83,6 +86,7 @@ class Translator:
         mean = sum(ratio.mean for ratio in ratios) / len(ratios)
         self._ratio = LengthRatio(min(r.low for r in ratios), mean, max(r.high for r in ratios))
         self.max_length = min(model.max_length for model in models)
+        self._truncates, self._history = first.truncates, first.history
 
     @classmethod
     def load(cls, path: Path | str | Sequence[Path | str], device: torch.device | None = None) -> "Translator":
@@ -124,7 +128,7 @@ class Translator:
         if prefixes is not None and len(prefixes) != len(texts):
             raise ValueError(f"{len(prefixes)} prefixes for {len(texts)} texts: give one for each")
         ids = self._source.encode_segmented([self._source.segment(_encodable(text)) for text in texts])
-        pieces = [cut(sentence, self._source, self.max_length) for sentence in ids]
+        pieces = [self._pieces(sentence) for sentence in ids]
         places = [(i, part) for i, parts in enumerate(pieces) for part in range(len(parts))]
         encoded = {prefix: self.encode_prefix(prefix) for prefix in {"", *(prefixes or [])}}
         forced = [encoded[prefix] for prefix in prefixes or [""] * len(texts)]
@@ -192,6 +196,12 @@ class Translator:
                 f"the prefix {prefix!r} cannot be written: {lacking!r} is not in the model's target vocabulary"
             )
         return ids
+
+    def _pieces(self, ids: Sequence[int]) -> list[Sequence[int]]:
+        """What the model reads of a text; none of nothing."""
+        if ids and (self._truncates or self._history):
+            return [clip(ids, self.max_length, end=self._history > 0)]
+        return cut(ids, self._source, self.max_length)
 
     def _join(self, text: str, ids: list[int], pieces: list[list[Hypothesis]]) -> Translation:
         """The translation of a text from the hypotheses of its pieces."""

@@ -16,6 +16,7 @@ from data.readers import read_lines
 from nmt.checkpoint import TrainedModel
 from nmt.metrics import exact_match
 from nmt.model import SequenceModel
+from nmt.rouge import RougeL
 from nmt.search import SearchOptions
 from nmt.translator import Translator
 
@@ -88,8 +89,8 @@ class ValidationText:
 
 @dataclass(frozen=True)
 class TranslationValidator:
-    """Scores a translator: `bleu` as sacrebleu gives it, and the percentage of outputs that are `exact`ly one of their
-    references; both lower-cased for a lower-casing model."""
+    """Scores a translator: `bleu` as sacrebleu gives it, the percentage of outputs that are `exact`ly one of their
+    references, both lower-cased for a lower-casing model, and `rouge_l`."""
 
     trained: TrainedModel
     corpus: PreparedCorpus
@@ -107,4 +108,5 @@ class TranslationValidator:
         if lowercase:
             references = [[line.lower() for line in each] for each in references]
         exact = exact_match(hypotheses, references)
-        return Validation(found, {"bleu": float(bleu.score), "exact": exact})
+        rouge = float(RougeL(self.text.references).corpus_score(hypotheses, None).score)
+        return Validation(found, {"bleu": float(bleu.score), "exact": exact, "rouge_l": rouge})

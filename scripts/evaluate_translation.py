@@ -1,4 +1,4 @@
-"""Score translations against references: BLEU, chrF and TER, and what explains them."""
+"""Score translations against references: BLEU, chrF, TER and ROUGE-L, and what explains them."""
 
 import sys
 from dataclasses import asdict
@@ -34,8 +34,8 @@ def evaluate() -> None:
     seeds = {"search": options.search.seed, "bootstrap": bootstrap_seed()}
     texts = {name: list((read_lines if name == "source" else read_scored_text)(path)) for name, path in inputs.items()}
     scoring.check_line_counts({path: texts[name] for name, path in inputs.items()})
-    system, other = find_systems(options, texts)
     references = [lines for name, lines in texts.items() if name.startswith("reference")]
+    system, other = find_systems(options, texts, references)
     found = scoring.evaluate(system, texts["source"], references, other=other)
     if output:
         write_text(output, "".join(f"{line}\n" for line in system.lines))
@@ -58,8 +58,8 @@ def read_options() -> Any:
 
     parser = Parser(
         NAME,
-        "Score a model, or translations that are there already, with BLEU, chrF and TER. The figures equal those of "
-        "the sacrebleu command on the same files.",
+        "Score a model, or translations that are there already, with BLEU, chrF, TER and ROUGE-L. The figures of the "
+        "first three equal those of the sacrebleu command on the same files.",
         f"{NAME} --model RUN/model --source FILE --reference FILE --json OUT",
     )
     parser.add_argument(
@@ -124,7 +124,9 @@ def check_outputs(outputs: list[Path], inputs: list[Path], overwrite: bool) -> N
             raise UserError(f"{path}: exists already: choose another place, or allow it with --overwrite")
 
 
-def find_systems(options: Any, texts: dict[str, list[str]]) -> tuple["SystemOutput", "SystemOutput | None"]:
+def find_systems(
+    options: Any, texts: dict[str, list[str]], references: list[list[str]]
+) -> tuple["SystemOutput", "SystemOutput | None"]:
     """The system to score and the one to compare it with; both are loaded before either translates."""
     from nmt.evaluation import System, SystemOutput
 
@@ -138,7 +140,7 @@ def find_systems(options: Any, texts: dict[str, list[str]]) -> tuple["SystemOutp
     outputs |= {name: SystemOutput(texts[name]) for name in ("hypotheses", "compare") if name in texts}
     for name, system in loaded.items():
         warn(f"translating {len(texts['source']):,} lines ...")
-        outputs[name] = system.translate(texts["source"], options.search)
+        outputs[name] = system.translate(texts["source"], options.search, references)
     return outputs["hypotheses"], outputs.get("compare")
 
 

@@ -9,17 +9,18 @@ from scripts.command import Parser
 # what needs torch is imported when it is used: --help and a wrong option answer at once
 
 
-def add_search(parser: Parser, result: str, source: str) -> Callable[..., Any]:
+def add_search(parser: Parser, result: str, source: str | None) -> Callable[..., Any]:
     """Add the group of options for beam search; returns what adds further ones to it.
 
     Args:
         result: What is searched for, such as "translation".
-        source: What it is searched for, such as "line".
+        source: What it is searched for, such as "line"; None if only the best is wanted.
     """
     add = parser.add_argument_group("Search").add_argument
     add("--beam", type=int, metavar="N", default=5, help=f"partial {result}s kept at each step; 1 is fastest")
-    add("--n-best", type=int, metavar="N", default=1,
-        help=f"{result}s per {source}, at most the beam; or samples")  # fmt: skip
+    if source:
+        add("--n-best", type=int, metavar="N", default=1,
+            help=f"{result}s per {source}, at most the beam; or samples")  # fmt: skip
     add("--length-penalty", type=float, metavar="X", default=1.0,
         help=f"score = log-probability / length to this power; 0 prefers short {result}s")  # fmt: skip
     return add

@@ -1,9 +1,11 @@
 import json
+import math
 import os
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from random import Random
@@ -14,9 +16,9 @@ import torch
 from data.errors import UserError
 from data.length_ratio import LengthRatio
 from data.tokenizer import UNKNOWN_TEXT, Tokenizer, TokenizerConfig
-from nmt.checkpoint import TrainedModel, save_model
+from nmt.checkpoint import TrainedModel, load_model, save_model
 from nmt.config import ModelConfig
-from nmt.evaluation import System, SystemOutput, check_line_counts, evaluate, format_json
+from nmt.evaluation import System, SystemOutput, check_line_counts, evaluate, format_json, reference_perplexity
 from nmt.metrics import bootstrap_seed, exact_match, make_metrics, read_scored_text, score_lines
 from nmt.model import text_model
 from nmt.search import SearchOptions
@@ -193,7 +195,7 @@ def test_a_system_does_not_differ_from_itself(shared: Path) -> None:
     same = SystemOutput(lines, lowercase=True)
     compare = evaluate(same, lines, references, other=SystemOutput(lines)).compare
     assert compare is not None
-    assert list(compare) == ["bleu", "bleu_lowercase", "chrf", "ter"]
+    assert list(compare) == ["bleu", "bleu_lowercase", "chrf", "ter", "rouge_l"]
     assert all((row.difference, row.p_value) == (0, 1) for row in compare.values())
 
 
@@ -241,7 +243,8 @@ def test_a_model_is_evaluated_with_one_command(shared: Path, tmp_path: Path) -> 
     assert round(found["bleu_lowercase"]["score"], 6) == expected["score"]
     assert found["lowercase"] is True
     assert "lower case only" in done.stdout
-    assert set(found["compare"]) == {"bleu", "bleu_lowercase", "chrf", "ter"}
+    assert set(found["compare"]) == {"bleu", "bleu_lowercase", "chrf", "ter", "rouge_l"}
+    assert f"perplexity of the references: {found['perplexity']:.2f} a token" in done.stdout
     for name, path in (("source", shared / "source"), ("reference1", shared / "reference"), ("output", output)):
         assert found["data"][name]["sha256"] == sha256(path.read_bytes()).hexdigest()
     assert found["search"]["beam"] == 2
@@ -365,3 +368,23 @@ def test_exact_match_counts_outputs_that_are_a_reference():
     assert exact_match(["a b", "c", "", "d"], [["a b", "x", "", "d."], ["z", "c", "y", "e"]]) == 75
     assert exact_match(["", ""], [["a", ""], ["", ""]]) == 50  # a blank line of a later file is no reference
     assert exact_match([], [[]]) == 0
+
+
+def test_perplexity_of_the_references_is_that_of_each_different_one(shared: Path) -> None:
+    """Each source with each of its different references, blank ones left out, as two systems' tokens are counted."""
+    trained = load_model(shared / "model")
+    sources = ["Ein Hund läuft", "das Haus", " "]
+    first, second = ["A dog runs.", "the house", "a cat"], ["A dog runs.", "the big house", ""]
+    pairs = [("Ein Hund läuft", "A dog runs."), ("das Haus", "the house"), ("das Haus", "the big house")]
+    nll = tokens = 0.0
+    for source, target in pairs:
+        count = len(trained.target.encode(target)) + 1
+        nll += count * math.log(reference_perplexity(trained, [source], [[target]]) or 0)
+        tokens += count
+    expected = pytest.approx(math.exp(nll / tokens), rel=1e-4)
+    assert reference_perplexity(trained, sources, [first, second]) == expected
+    assert reference_perplexity(trained, ["", " "], [["a", "b"]]) is None
+    # as in training, only so many tokens of a side count
+    cut = reference_perplexity(replace(trained, max_length=2), sources[:1], [["A dog"]])
+    assert reference_perplexity(replace(trained, max_length=2), ["Ein Hund"], [["A dog runs."]]) == cut
+    assert reference_perplexity(trained, sources[:1], [["A dog"]]) != cut

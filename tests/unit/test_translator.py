@@ -501,3 +501,20 @@ def test_unknown_is_written_only_where_allowed():
     allowed = Translator([model]).translate(["a dog"], SearchOptions(beam=1, allow_unknown=True))
     assert "<unk>" in allowed[0].text
     assert "<unk>" not in Translator([model]).translate(["a dog"], GREEDY)[0].text
+
+
+@pytest.mark.parametrize("history", [0, 2])
+def test_what_learnt_from_truncated_text_truncates_what_it_is_given(history: int) -> None:
+    """A text loses its end, a dialogue its beginning; nothing is translated in pieces."""
+    model = make_model()
+    long = " ".join(WORDS[i % 10] for i in range(3 * LONGEST + 5))
+    kept = " ".join(long.split()[-LONGEST:] if history else long.split()[:LONGEST])
+    settings = {"data": {"overlong": "truncate", "train": {"history": history}}}
+    expected, cut_up = (one.text for one in Translator([model]).translate([kept, long]))
+    (found, blank) = Translator([replace(model, config=settings)]).translate([long, " "])
+    assert (found.text, found.pieces, found.tokens) == (expected, 1, 3 * LONGEST + 5)
+    assert cut_up != found.text
+    assert (blank.text, blank.pieces) == ("", 0)
+    told: list[str] = []
+    Notes(told.append).count(1, [found], LONGEST)
+    assert told == ["line 1: 41 tokens, longer than any sentence in training (12): truncated as in training"]
