@@ -137,7 +137,7 @@ def _reported(
 ) -> "Iterator[list[Captioned]]":
     """The same batches; adds their images to the gallery, and tells of those that failed, whose names are kept."""
     from captioning.gallery import GalleryEntry
-    from captioning.inputs import printable
+    from nmt.page import printable
 
     for batch in done:
         for one in batch:
