@@ -5,9 +5,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from captioning.outputs import Hypothesis
 from nmt.page import Page, data_uri, escaped, number
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 # the image library is imported when the first thumbnail is made
 
@@ -94,15 +98,15 @@ def card(entry: GalleryEntry) -> str:
     return f"<figure{' class=failed' if entry.error else ''}>{''.join(parts)}</figure>\n"
 
 
-def thumbnail(path: Path) -> tuple[str, int, int]:
-    """A small JPEG of an image as a data URI, with its width and height in pixels.
+def thumbnail(source: "Path | Image") -> tuple[str, int, int]:
+    """A small JPEG of an image file, or an image, as a data URI, with its width and height in pixels.
 
     Raises:
         captioning.images.ImageError: The image cannot be read.
     """
     from captioning.images import open_image
 
-    image = open_image(path)
+    image = open_image(source)
     image.thumbnail((_SIDE, _SIDE))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=_QUALITY, optimize=True)

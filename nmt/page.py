@@ -7,7 +7,7 @@ import base64
 import contextlib
 import html
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, TypeVar
@@ -89,6 +89,15 @@ def data_uri(kind: str, data: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of texts; all columns but the first are aligned as numbers."""
+    heads = "".join(f'<th scope="col">{escaped(cell)}</th>' for cell in head)
+    body = "".join(f"<tr>{''.join(f'<td>{escaped(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return (
+        f'<div class="scroll"><table class="figures"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
+    )
+
+
 def number(value: float) -> str:
     return f"{value:.2f}".replace("-", "−")  # a minus sign is as wide as the digits
 
@@ -130,6 +139,9 @@ h1, .note, .summary { order: -1; }
 .scores b { color: var(--ink); font-variant-numeric: tabular-nums; }
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
 th { color: var(--soft); font-size: .75rem; font-weight: 500; text-align: start; }
+.scroll { overflow-x: auto; }
+section { display: grid; grid-template-columns: minmax(0, 1fr); gap: .5rem; padding: .9rem 1.1rem;
+  background: var(--card); border: 1px solid var(--line); border-radius: .6rem; overflow-wrap: anywhere; }
 """
 _HEAD = """<!DOCTYPE html>
 <html lang="en">

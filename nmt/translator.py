@@ -15,6 +15,7 @@ join to the same text; both are kept, since their log-probabilities are of diffe
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -25,6 +26,7 @@ from data.source import Ragged
 from data.tokenizer import UNK_ID, Tokenizer
 from nmt.checkpoint import TrainedModel, load_model
 from nmt.decoding import decode
+from nmt.explanation import Explanation, explain
 from nmt.search import Hypothesis, SearchOptions
 from nmt.written import WrittenHypothesis
 
@@ -138,6 +140,14 @@ class Translator:
         for (i, _), hypotheses in zip(places, found, strict=True):
             by_text[i].append(hypotheses)
         return [self._join(*each) for each in zip(texts, ids, by_text, strict=True)]
+
+    def explain(self, translation: Translation) -> list[Explanation]:
+        """How the model came to the best translation of a text, for each of its pieces."""
+        segmented = self._source.segment(_encodable(translation.source))
+        pieces = cut(self._source.encode_segmented([segmented])[0], self._source, self.max_length)
+        tokens = iter(self._source.surface(segmented))
+        labels = [list(islice(tokens, len(piece))) for piece in pieces]
+        return explain(self._models, Ragged.of(pieces), translation.hypotheses[0].parts, self._target, labels)
 
     def encode_prefix(self, prefix: str) -> list[int]:
         """The target ids of what a translation must begin with; raises UserError if the vocabulary lacks a word."""

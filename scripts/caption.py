@@ -15,6 +15,7 @@ from scripts.output import check_free, open_output
 from scripts.search_options import add_sampling, add_search, check_sampling, search_options
 
 if TYPE_CHECKING:
+    from captioning.captioner import ImageCaption
     from captioning.gallery import Gallery
     from captioning.outputs import Captioned
 
@@ -57,6 +58,8 @@ def _parser() -> Parser:
     add("--txt-dir", metavar="DIR", help="put these text files here, in folders as the images are")
     add("--output", metavar="FILE", help="write here instead of to standard output")
     add("--gallery", metavar="FILE", help="also write one HTML page with thumbnails, that needs no other file")
+    add("--explain", metavar="FILE",
+        help="also write an HTML page of the first 100: what was seen for each word, the alternatives")  # fmt: skip
     add("--overwrite", action="store_true", help="replace files that are there already")
 
     add_search(parser, "caption", "image")
@@ -77,10 +80,12 @@ def _caption() -> int:
     gallery = Gallery(Path(args.gallery), note=note, overwrite=args.overwrite) if args.gallery else None
     files = TextFiles(Path(args.txt_dir) if args.txt_dir else None, overwrite=args.overwrite) if args.txt else None
     check_free(args.output, args.overwrite)
+    check_free(args.explain, args.overwrite)
 
     import torch
 
     from captioning.captioner import Captioner
+    from captioning.explanation_page import add_captions, image_page
     from nmt.streaming import read_pools
 
     options = search_options(parser, args)
@@ -98,7 +103,17 @@ def _caption() -> int:
         if files:
             images = (list(map(files.reserve, batch)) for batch in images)
         failed: list[str] = []
-        done = caption_batches(lambda paths, first: captioner.caption(paths, options, first_image=first), images)
+        page = None
+        if args.explain:
+            page = stack.enter_context(image_page(Path(args.explain), note=note, overwrite=args.overwrite))
+
+        def caption(paths: list[Path], first: int) -> "list[ImageCaption]":
+            found = captioner.caption(paths, options, first_image=first)
+            if page:
+                add_captions(page, captioner, paths, found)
+            return found
+
+        done = caption_batches(caption, images)
         done = _reported(done, failed, gallery)
         if files:
             for batch in done:
@@ -107,6 +122,8 @@ def _caption() -> int:
             to_text = next((FORMATS[name] for name in FORMATS if args[name]), partial(text_lines, n_best=args.n_best))
             for text in to_text(done):
                 write(text)
+    if page and page.full:
+        print(f"caption: {args.explain} holds {page.summary()}", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -118,11 +135,12 @@ def _check(parser: Parser, args: Any) -> None:
         parser.error("--txt-dir needs --txt")
     if args.output and args.txt:
         parser.error("--output and --txt exclude each other: --txt-dir says where the text files go")
-    for option in ("output", "gallery"):
+    for option in ("output", "gallery", "explain"):
         if args[option] and Path(args[option]).suffix.lower() in SUFFIXES:
             parser.error(f"--{option} {args[option]} has the name of an image, which would be written over")
-    if args.output and args.gallery and Path(args.output) == Path(args.gallery):
-        parser.error("--output and --gallery name the same file")
+    for one, other in (("output", "gallery"), ("output", "explain"), ("gallery", "explain")):
+        if args[one] and args[other] and Path(args[one]) == Path(args[other]):
+            parser.error(f"--{one} and --{other} name the same file")
     check_sampling(parser, args)
 
 
