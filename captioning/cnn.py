@@ -64,7 +64,7 @@ class Preprocessing:
     def seen(self, image: Image.Image) -> tuple[float, float, float, float]:
         """The part of an image that the network sees: left, top, right and bottom, in pixels."""
         if self.resize == "squash":
-            return 0, 0, image.width, image.height
+            return 0.0, 0.0, float(image.width), float(image.height)
         side = min(image.size)
         left, top = (image.width - side) / 2, (image.height - side) / 2
         return left, top, left + side, top + side

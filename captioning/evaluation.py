@@ -177,15 +177,20 @@ def render(found: CaptionEvaluation) -> RenderableType:
         "nearest image: a caption of the most similar training image; wrong image: the model fed another image of "
         "these; a person: one reference against the others"
     )
-    ways: dict[str, list[str]] = {}  # how several metrics were computed alike is said once
-    for name, how in found.model.computed.items():
-        if name != "cider_d":
-            ways.setdefault(how, []).append(METRICS.get(name, name))
     return Group(
         table,
         f"{found.distinct:,} distinct captions{share}; {found.unfinished:,} cut off at the length limit",
-        *(f"{', '.join(names)}: {how}" for how, names in ways.items()),
+        *how_computed(found.model.computed),
     )
+
+
+def how_computed(computed: Mapping[str, str]) -> list[str]:
+    """How each metric was computed; of those that were computed alike, in one line."""
+    ways: dict[str, list[str]] = {}
+    for name, how in computed.items():
+        if name != "cider_d":
+            ways.setdefault(how, []).append(METRICS.get(name, name))
+    return [f"{', '.join(names)}: {how}" for how, names in ways.items()]
 
 
 def render_comparison(found: CiderComparison, other: str) -> RenderableType:

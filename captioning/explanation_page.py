@@ -18,7 +18,7 @@ from nmt.explanation_page import ExplanationPage, likeliest, written
 from nmt.page import data_uri, escaped
 
 _CELL = 16  # pixels of a place's side: browsers blur the edges of what they enlarge
-_DARKEST = 0.85  # of the shade over what was not attended to
+_DARKEST = 0.75  # of the shade over what was not attended to
 
 
 def image_page(path: Path, *, note: str, overwrite: bool) -> ExplanationPage:
@@ -68,8 +68,7 @@ def _shade(weights: npt.NDArray[np.floating]) -> str:
 
 _STYLE = """
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); gap: .9rem; }
-.seen { display: block; width: 100%; aspect-ratio: var(--ratio); border-radius: .3rem;
-  background: var(--image) 0 0 / 100% 100%; }
+.seen { display: block; width: 100%; aspect-ratio: var(--ratio); background: var(--image) 0 0 / 100% 100%; }
 .pictures p { display: flex; flex-wrap: wrap; gap: 0 .6rem; align-items: baseline; }
 .pictures p + p { font-size: .75rem; }
 .pictures span.p { min-width: 0; font-size: .85rem; }

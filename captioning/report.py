@@ -10,14 +10,14 @@ from typing import Any
 
 from captioning.coco_metrics import cider_by_image
 from captioning.corpus import SplitImage, read_split
-from captioning.evaluation import METRICS
+from captioning.evaluation import METRICS, how_computed
 from captioning.gallery import GalleryEntry, card
 from captioning.recipe import CaptionRecipe
 from data.errors import UserError
 from data.readers import read_lines
 from data.tokenizer import Tokenizer
 from nmt.metrics import rows_by_length
-from nmt.page import table
+from nmt.page import escaped, table
 from nmt.report import (
     SAMPLES,
     chips,
@@ -75,14 +75,16 @@ class CaptionedSplit:
     def scores(self) -> str:
         found = self.evaluation
         rows = []
-        for name, how in found["computed"].items():
+        for name, title in METRICS.items():
             values = [found.get(name), *((found.get(row) or {}).get(name) for row in _ROWS)]
-            rows.append((METRICS[name], *("-" if value is None else f"{value:.3f}" for value in values), how))
+            if name != "cider_d":  # which equals cider
+                rows.append((title, *("-" if value is None else f"{value:.3f}" for value in values)))
         facts = {"images": f"{found['images']:,}", "distinct captions": f"{found['distinct']:,}",
                  "cut off": f"{found['unfinished']:,}"}  # fmt: skip
         if found["from_train"] is not None:
             facts["word for word in train"] = f"{found['from_train']:.0%}"
-        return chips(facts) + table(("metric", "model", *_ROWS.values(), "signature"), rows) + evaluated(found)
+        how = "".join(f"<p>{escaped(line)}</p>" for line in how_computed(found["computed"]))
+        return chips(facts) + table(("captions of", "model", *_ROWS.values()), rows) + how + evaluated(found)
 
     def cards(self, *, best: bool) -> str:
         order = sorted(range(len(self.cider)), key=lambda i: self.cider[i], reverse=best)

@@ -38,7 +38,7 @@ class Line:
 
 
 def write_report(run: Path, out: Path, sections: Sections, *, style: str = "", overwrite: bool = False) -> list[str]:
-    """Write the page of a run; returns what was missing in the run, a line each.
+    """Write the page of a run; returns what that lacks, a line each: it may be going on, or of an earlier version.
 
     Raises:
         UserError: There is no run, or `out` is taken or cannot be written.
@@ -46,13 +46,14 @@ def write_report(run: Path, out: Path, sections: Sections, *, style: str = "", o
     if not any((run / name).exists() for name in ("recipe.yaml", "metrics.jsonl", "model")):
         raise UserError(f"{run}: no run here: give the directory that training wrote to")
     missing = []
-    with Page(out, title=f"Run {run.resolve().name}", note=str(run), style=_STYLE + style, overwrite=overwrite) as page:
+    with Page(out, title=f"Run {run.resolve().name}", note=str(run), style=style + _STYLE, overwrite=overwrite) as page:
         for title, make in sections:
             try:
                 body = make()
-            except UserError as error:
-                missing.append(f"{title}: {error}")
-                body = f'<p class="none">Not in this run: {escaped(str(error))}</p>'
+            except (UserError, KeyError) as error:
+                why = f"there is no {error} in its figures" if isinstance(error, KeyError) else str(error)
+                missing.append(f"{title}: {why}")
+                body = f"<p>Not in this run: {escaped(why)}</p>"
             page.write(f"<section><h2>{escaped(title)}</h2>{body}</section>\n")
     return missing
 
@@ -117,10 +118,10 @@ class TestText:
 
     def scores(self) -> str:
         found = self.evaluation
-        rows = [(name, f"{one['score']:.2f}", one["signature"]) for name, one in found.items()
-                if isinstance(one, dict) and "signature" in one]  # fmt: skip
-        facts = {"sentences": f"{found["sentences"]:,}", "distinct": f"{found['distinct']:,}",
-                 "empty": f"{found['empty']:,}", "output / reference length": f"{found['length_ratio']:.3f}"}  # fmt: skip
+        scores = {name: one for name, one in found.items() if isinstance(one, dict) and "signature" in one}
+        rows = [(name, f"{one['score']:.2f}", one["signature"]) for name, one in scores.items()]
+        facts = {name: f"{found[name]:,}" for name in ("sentences", "distinct", "empty")}
+        facts["words written / expected"] = f"{found['length_ratio']:.3f}"
         if "exact" in found:
             facts["exactly a reference"] = f"{found['exact']:.2f} %"
         return chips(facts) + table(("metric", "score", "signature"), rows) + evaluated(found)
@@ -151,7 +152,7 @@ class TestText:
             exact = exact_match([fold(outputs[i]) for i in places], [[fold(one[i]) for i in places] for one in streams])
             rows.append((bucket.words, f"{bucket.sentences:,}", f"{bucket.bleu:.2f}", f"{mean_chrf(chosen):.2f}",
                          f"{exact:.1f} %", f"{written / max(1, wanted):.3f}"))  # fmt: skip
-        head = ("words of the source", "sentences", "BLEU", "mean chrF", "exact", "words written / in the reference")
+        head = ("words of the source", "sentences", "BLEU", "mean chrF", "exact", "words written / expected")
         return table(head, rows)
 
     def unknown(self) -> str:
@@ -271,8 +272,7 @@ _STYLE = """
 main { display: grid; grid-template-columns: minmax(0, 1fr); gap: 1rem; }
 section > h2 { color: var(--ink); font-size: 1.15rem; font-weight: 600; }
 h3 { font-size: .9rem; margin-bottom: .4rem; }
-section p { font-size: .85rem; color: var(--soft); }
-section .scores { font-size: .8rem; }
+section > p, .groups p { color: var(--soft); font-size: .85rem; }
 .figures td, .figures th { padding: .15rem 1.2rem .15rem 0; text-align: end; vertical-align: baseline; }
 .figures td:first-child, .figures th:first-child, .figures td:nth-child(3):last-child,
 .figures th:nth-child(3):last-child { text-align: start; }

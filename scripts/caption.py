@@ -15,9 +15,11 @@ from scripts.output import check_free, open_output
 from scripts.search_options import add_sampling, add_search, check_sampling, search_options
 
 if TYPE_CHECKING:
-    from captioning.captioner import ImageCaption
+    from captioning.captioner import Captioner, ImageCaption
     from captioning.gallery import Gallery
     from captioning.outputs import Captioned
+    from nmt.explanation_page import ExplanationPage
+    from nmt.search import SearchOptions
 
 # what needs torch or the image library is imported when it is used: --help and a wrong option answer at once
 
@@ -80,12 +82,11 @@ def _caption() -> int:
     gallery = Gallery(Path(args.gallery), note=note, overwrite=args.overwrite) if args.gallery else None
     files = TextFiles(Path(args.txt_dir) if args.txt_dir else None, overwrite=args.overwrite) if args.txt else None
     check_free(args.output, args.overwrite)
-    check_free(args.explain, args.overwrite)
+    page = _image_page(args, note) if args.explain else None
 
     import torch
 
     from captioning.captioner import Captioner
-    from captioning.explanation_page import add_captions, image_page
     from nmt.streaming import read_pools
 
     options = search_options(parser, args)
@@ -103,18 +104,8 @@ def _caption() -> int:
         if files:
             images = (list(map(files.reserve, batch)) for batch in images)
         failed: list[str] = []
-        page = None
-        if args.explain:
-            page = stack.enter_context(image_page(Path(args.explain), note=note, overwrite=args.overwrite))
-
-        def caption(paths: list[Path], first: int) -> "list[ImageCaption]":
-            found = captioner.caption(paths, options, first_image=first)
-            if page:
-                add_captions(page, captioner, paths, found)
-            return found
-
-        done = caption_batches(caption, images)
-        done = _reported(done, failed, gallery)
+        caption = partial(_image_captions, captioner, options, stack.enter_context(page) if page else None)
+        done = _reported(caption_batches(caption, images), failed, gallery)
         if files:
             for batch in done:
                 files.write(batch)
@@ -148,6 +139,24 @@ def _standard_input() -> int:
     if sys.stdin is None:
         raise UserError("standard input is closed: give PATHS")
     return sys.stdin.fileno()
+
+
+def _image_page(args: Any, note: str) -> "ExplanationPage":
+    from captioning.explanation_page import image_page
+
+    return image_page(Path(args.explain), note=note, overwrite=args.overwrite)
+
+
+def _image_captions(
+    captioner: "Captioner", options: "SearchOptions", page: "ExplanationPage | None", paths: list[Path], first: int
+) -> "list[ImageCaption]":
+    """What `caption_batches` asks for, shown on the page too."""
+    found = captioner.caption(paths, options, first_image=first)
+    if page:
+        from captioning.explanation_page import add_captions
+
+        add_captions(page, captioner, paths, found)
+    return found
 
 
 def _reported(
