@@ -20,6 +20,7 @@ from captioning.features import compute_features
 from captioning.images import ImageError, open_image
 from data.errors import UserError
 from nmt.checkpoint import TrainedModel, load_model
+from nmt.explanation import Explanation, explain
 from nmt.search import SearchOptions
 from nmt.written import WrittenHypothesis
 
@@ -138,6 +139,14 @@ class Captioner:
         for i, hypotheses in zip(read.rows, caption_features(self.models, column, options, seeds=seeds), strict=True):
             found[i] = ImageCaption(hypotheses)
         return found
+
+    def explain(self, image: ImageSource, caption: ImageCaption) -> Explanation:
+        """How the model came to the best caption of an image; raises ImageError if that cannot be read any more."""
+        read = self.read([image])
+        if read.errors:
+            raise ImageError(read.errors[0])
+        column, models = FeatureColumn.plain(read.features[:, None]), [model.model for model in self.models]
+        return explain(models, column, caption.hypotheses[0].parts, self.models[0].target)[0]
 
 
 def _as_image(image: ImageSource) -> Path | Image:

@@ -56,14 +56,18 @@ class Preprocessing:
         """An RGB image resized, values from 0 to 255: a quarter of the memory of what `normalize` makes of it."""
         import numpy as np
 
-        box = None
-        if self.resize == "crop":
-            side = min(image.size)
-            left, top = (image.width - side) / 2, (image.height - side) / 2
-            box = (left, top, left + side, top + side)
         if image.size != (self.size, self.size):
-            image = image.resize((self.size, self.size), Image.Resampling[self.interpolation.upper()], box)
+            filter_ = Image.Resampling[self.interpolation.upper()]
+            image = image.resize((self.size, self.size), filter_, self.seen(image))
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+    def seen(self, image: Image.Image) -> tuple[float, float, float, float]:
+        """The part of an image that the network sees: left, top, right and bottom, in pixels."""
+        if self.resize == "squash":
+            return 0.0, 0.0, float(image.width), float(image.height)
+        side = min(image.size)
+        left, top = (image.width - side) / 2, (image.height - side) / 2
+        return left, top, left + side, top + side
 
     def normalize(self, pixels: UInt8[Tensor, "*batch 3 height width"]) -> Float[Tensor, "*batch 3 height width"]:
         # Tensors made here each time: as buffers of a network they would be lost on the meta device.

@@ -26,7 +26,7 @@ from nmt.search import SearchOptions
 
 _SEED = 1  # of the wrong images
 _BLOCK = 256  # images whose features are in memory at a time
-_METRICS = {
+METRICS = {
     "bleu1": "BLEU-1", "bleu2": "BLEU-2", "bleu3": "BLEU-3", "bleu4": "BLEU-4", "meteor": "METEOR",
     "rouge_l": "ROUGE-L", "cider": "CIDEr", "cider_d": "CIDEr-D",
 }  # fmt: skip
@@ -152,7 +152,7 @@ def result_json(found: CaptionEvaluation, provenance: Mapping[str, Any]) -> str:
 def scores_dict(scores: CaptionScores | None) -> dict[str, float | None]:
     """The metrics by name, all of them None where there are no scores."""
     fields = asdict(scores) if scores else {}
-    return {name: fields.get(name) for name in _METRICS}
+    return {name: fields.get(name) for name in METRICS}
 
 
 def render(found: CaptionEvaluation) -> RenderableType:
@@ -160,7 +160,7 @@ def render(found: CaptionEvaluation) -> RenderableType:
     title = f"Scores of {len(found.captions):,} images"
     table = Table(title=title, title_justify="left", caption_justify="left")
     table.add_column("captions of")
-    shown = {name: title for name, title in _METRICS.items() if name != "cider_d"}  # which equals cider
+    shown = {name: title for name, title in METRICS.items() if name != "cider_d"}  # which equals cider
     for title in shown.values():
         table.add_column(title, justify="right")
     rows = (
@@ -177,15 +177,20 @@ def render(found: CaptionEvaluation) -> RenderableType:
         "nearest image: a caption of the most similar training image; wrong image: the model fed another image of "
         "these; a person: one reference against the others"
     )
-    ways: dict[str, list[str]] = {}  # how several metrics were computed alike is said once
-    for name, how in found.model.computed.items():
-        if name != "cider_d":
-            ways.setdefault(how, []).append(_METRICS.get(name, name))
     return Group(
         table,
         f"{found.distinct:,} distinct captions{share}; {found.unfinished:,} cut off at the length limit",
-        *(f"{', '.join(names)}: {how}" for how, names in ways.items()),
+        *how_computed(found.model.computed),
     )
+
+
+def how_computed(computed: Mapping[str, str]) -> list[str]:
+    """How each metric was computed; of those that were computed alike, in one line."""
+    ways: dict[str, list[str]] = {}
+    for name, how in computed.items():
+        if name != "cider_d":
+            ways.setdefault(how, []).append(METRICS.get(name, name))
+    return [f"{', '.join(names)}: {how}" for how, names in ways.items()]
 
 
 def render_comparison(found: CiderComparison, other: str) -> RenderableType:

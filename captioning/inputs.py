@@ -8,7 +8,6 @@ import glob
 import itertools
 import os
 import stat
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,18 +92,6 @@ def batches(groups: Iterable[Iterator[ImageInput]], size: int) -> Iterator[list[
     for group in groups:
         while batch := list(itertools.islice(group, size)):
             yield batch
-
-
-def printable(name: str) -> str:
-    r"""A name on one line, for people to read: control characters as \n or \x1b, bytes that are no UTF-8 as \xff."""
-    return "".join(map(_printable_character, name))
-
-
-def _printable_character(character: str) -> str:
-    if "\udc80" <= character <= "\udcff":
-        return f"\\x{ord(character) - 0xDC00:02x}"
-    hidden = unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
-    return character.encode("unicode_escape").decode() if hidden else character
 
 
 def _walk(folder: str) -> Iterator[ImageInput]:

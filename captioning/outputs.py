@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeAlias, runtime_checkable
 
-from captioning.inputs import ImageInput, printable
+from captioning.inputs import ImageInput
 from data.errors import UserError
+from nmt.page import printable
 
 
 @runtime_checkable

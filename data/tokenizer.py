@@ -207,6 +207,18 @@ class Tokenizer:
         # one thread: callers with much to do run several processes
         return cast(list[list[int]], self._pieces.encode(list(segmented), num_threads=1))
 
+    def surface(self, segmented: str) -> list[str]:
+        """What stands in a segmented sentence for each of its ids, the unknown ones too, as `shown`."""
+        if self.level == "word":
+            return segmented.split()
+        if self.level == "char":
+            return self.shown((_SPACE_MARK + segmented).replace(" ", _SPACE_MARK) if segmented else "")
+        return self.shown(self._pieces.encode(segmented, out_type=str))
+
+    def shown(self, tokens: Iterable[str]) -> list[str]:
+        """Entries of the vocabulary for people: the space that belongs to one as `␣`, to a word as nothing."""
+        return [token.replace(_SPACE_MARK, "" if self.level == "word" else "␣") for token in tokens]
+
     def decode(self, ids: Iterable[int]) -> str:
         """Detokenized text of ids; unknown ids are written as `<unk>`, other special ids as nothing."""
         kept = [i for i in ids if i == UNK_ID or i >= SPECIAL_IDS]

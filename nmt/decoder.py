@@ -31,6 +31,14 @@ class DecoderState:
         return DecoderState(self.recurrent.select(rows), vector, memory)
 
 
+@dataclass(frozen=True)
+class Forced:
+    """What teacher forcing gives: scores at the real positions, and at all of them the weights of attention, if any."""
+
+    logits: Float[Tensor, "tokens vocabulary"]
+    weights: Float[Tensor, "rows time positions"] | None
+
+
 class Decoder(nn.Module):
     """Teacher-forced (`forward`) or step by step (`start`, `step`); a test holds that the two agree."""
 
@@ -94,13 +102,19 @@ class Decoder(nn.Module):
         Args:
             positions: Where in the flattened (rows x time) grid the real positions are.
         """
+        return self.forced(context, target, positions).logits
+
+    def forced(self, context: Context, target: Int[Tensor, "rows time"], positions: Int[Tensor, " tokens"]) -> Forced:
+        """What `forward` gives, and the attention behind it."""
         state = self.start(context, target.shape[0])
         vector = None if context.vector is None else context.vector[:, None].expand(-1, target.shape[1], -1)
         outputs, _ = self.stack(self._inputs(target, vector), state.recurrent)
+        weights = None
         if self.attention is not None:
-            outputs = self.attention(outputs, state.memory).outputs
+            attended = self.attention(outputs, state.memory)
+            outputs, weights = attended.outputs, attended.weights
         real = outputs.reshape(-1, outputs.shape[-1]).index_select(0, positions)
-        return self._logits(real)
+        return Forced(self._logits(real), weights)
 
     def step(
         self, tokens: Int[Tensor, " rows"], state: DecoderState

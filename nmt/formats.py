@@ -2,7 +2,7 @@
 
 import difflib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from data.errors import UserError
@@ -22,6 +22,7 @@ class Job:
         scores: Write the scores of single translations too.
         prefix: What every translation must begin with.
         batch_tokens: The most cells of a batch.
+        show: Is given all translations too, after the number of their first line.
     """
 
     translator: Translator
@@ -29,6 +30,7 @@ class Job:
     scores: bool = False
     prefix: str = ""
     batch_tokens: int = 4096
+    show: Callable[[int, list[Translation]], None] | None = None
 
     def translate(
         self, number: int, lines: Sequence[str], notes: Notes, prefixes: Sequence[str] | None = None
@@ -42,6 +44,8 @@ class Job:
             batch_tokens=self.batch_tokens,
         )
         notes.count(number, done, self.translator.max_length)
+        if self.show:
+            self.show(number, done)
         return done
 
 

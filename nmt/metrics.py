@@ -123,17 +123,24 @@ def score_by_length(
     lines: Sequence[str], sources: Sequence[str], references: Sequence[Sequence[str]], *, lowercase: bool
 ) -> list[Bucket]:
     """BLEU of short, longer and long sentences; blank sources are in none of the buckets."""
-    words = [len(source.split()) for source in sources]
     bleu = BLEU(lowercase=lowercase, force=True)
     buckets = []
-    for low, high in _BUCKETS:
-        rows = [i for i, count in enumerate(words) if low <= count <= (high or count)]
+    for words, rows in rows_by_length(sources).items():
         score = None
         if rows:
             streams = [[stream[i] for i in rows] for stream in references]
             score = float(bleu.corpus_score([lines[i] for i in rows], streams).score)
-        buckets.append(Bucket(f"{low}-{high or ''}", len(rows), score))
+        buckets.append(Bucket(words, len(rows), score))
     return buckets
+
+
+def rows_by_length(texts: Sequence[str]) -> dict[str, list[int]]:
+    """The places of short, longer and long texts, by their words between spaces; of blank ones in none."""
+    words = [len(text.split()) for text in texts]
+    return {
+        f"{low}-{high or ''}": [i for i, count in enumerate(words) if low <= count <= (high or count)]
+        for low, high in _BUCKETS
+    }
 
 
 def compare_systems(

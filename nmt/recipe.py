@@ -222,7 +222,7 @@ def claim_run(settings: dict[str, Any], defaults: dict[str, Any], out: Path) -> 
         write_text(path, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
         return
     noted = yaml.safe_load(path.read_text(encoding="utf-8"))
-    before, now = (_flat(defaults) | _flat(each) for each in (noted, settings))
+    before, now = (flat(defaults) | flat(each) for each in (noted, settings))
     finished = (out / "model").exists()
     changed = [
         f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
@@ -233,11 +233,12 @@ def claim_run(settings: dict[str, Any], defaults: dict[str, Any], out: Path) -> 
         raise UserError(f"{out}: was made with other settings ({'; '.join(changed)}): choose another --out")
 
 
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their names on a command line, such as model.hidden."""
+    found: dict[str, Any] = {}
     for key, value in settings.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
 
 
 def _evaluate(recipe: Recipe, out: Path, console: Console) -> None:

@@ -16,6 +16,7 @@ join to the same text; both are kept, since their log-probabilities are of diffe
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from data.source import Ragged
 from data.tokenizer import UNK_ID, Tokenizer
 from nmt.checkpoint import TrainedModel, load_model
 from nmt.decoding import decode
+from nmt.explanation import Explanation, explain
 from nmt.scoring import PairScore, score_pairs
 from nmt.search import Hypothesis, SearchOptions
 from nmt.written import WrittenHypothesis
@@ -127,7 +129,7 @@ class Translator:
             raise TypeError("texts must be a list of strings, not one string")
         if prefixes is not None and len(prefixes) != len(texts):
             raise ValueError(f"{len(prefixes)} prefixes for {len(texts)} texts: give one for each")
-        ids = self._source.encode_segmented([self._source.segment(_encodable(text)) for text in texts])
+        ids = self._encode(texts)
         pieces = [self._pieces(sentence) for sentence in ids]
         places = [(i, part) for i, parts in enumerate(pieces) for part in range(len(parts))]
         encoded = {prefix: self.encode_prefix(prefix) for prefix in {"", *(prefixes or [])}}
@@ -155,7 +157,7 @@ class Translator:
         """
         if len(sources) != len(targets):
             raise ValueError(f"{len(targets)} targets for {len(sources)} sources: give one for each")
-        source = self._source.encode_segmented([self._source.segment(_encodable(text)) for text in sources])
+        source = self._encode(sources)
         target = self._target.encode_segmented([self._target.segment(_encodable(text)) for text in targets])
         rows = [i for i, ids in enumerate(source) if len(ids)]
         pairs = Ragged.of([source[i] for i in rows]), Ragged.of([target[i] for i in rows])
@@ -173,7 +175,7 @@ class Translator:
         Raises:
             UserError: A text is blank.
         """
-        ids = self._source.encode_segmented([self._source.segment(_encodable(text)) for text in texts])
+        ids = self._encode(texts)
         if [] in ids:
             raise UserError(f"text {ids.index([]) + 1} is blank: leave it out")
         model, vectors = self._models[0], []
@@ -184,6 +186,16 @@ class Translator:
             assert ends is not None  # an encoder of text always ends with something
             vectors.append(ends.flatten().float().cpu().numpy())
         return np.stack(vectors)
+
+    def explain(self, translation: Translation) -> list[Explanation]:
+        """How the model came to the best translation of a text, for each of its pieces."""
+        segmented = self._source.segment(_encodable(translation.source))
+        ids = self._source.encode_segmented([segmented])[0]
+        pieces = self._pieces(ids)
+        unread = len(ids) - sum(map(len, pieces)) if self._history else 0  # of a dialogue, its beginning
+        tokens = islice(self._source.surface(segmented), unread, None)
+        labels = [list(islice(tokens, len(piece))) for piece in pieces]
+        return explain(self._models, Ragged.of(pieces), translation.hypotheses[0].parts, self._target, labels)
 
     def encode_prefix(self, prefix: str) -> list[int]:
         """The target ids of what a translation must begin with; raises UserError if the vocabulary lacks a word."""
@@ -196,6 +208,9 @@ class Translator:
                 f"the prefix {prefix!r} cannot be written: {lacking!r} is not in the model's target vocabulary"
             )
         return ids
+
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return self._source.encode_segmented([self._source.segment(_encodable(text)) for text in texts])
 
     def _pieces(self, ids: Sequence[int]) -> list[Sequence[int]]:
         """What the model reads of a text; none of nothing."""

@@ -17,6 +17,7 @@ class WrittenHypothesis:
         log_prob: Natural logarithm of the probability that the model gives to these tokens.
         score: The log-probability after length penalty, which hypotheses are ranked by.
         finished: Whether the model ended it itself, before the longest allowed length.
+        parts: What it is written from: the hypotheses of the pieces of a text, or a single one.
     """
 
     text: str
@@ -24,14 +25,16 @@ class WrittenHypothesis:
     log_prob: float
     score: float
     finished: bool
+    parts: Sequence[Hypothesis] = ()
 
     @classmethod
     def of(cls, parts: Sequence[Hypothesis], target: Tokenizer) -> "WrittenHypothesis":
-        """Written one after the other: the hypotheses of the pieces of a text, or a single one."""
+        """`parts` written one after the other."""
         return cls(
             " ".join(word for one in parts for word in target.decode(one.tokens).split()),
             [token for one in parts for token in target.tokens(one.tokens)],
             float(sum(one.log_prob for one in parts)),
             float(sum(one.score for one in parts)),
             all(one.finished for one in parts),
+            parts,
         )

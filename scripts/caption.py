@@ -15,8 +15,11 @@ from scripts.output import check_free, open_output
 from scripts.search_options import add_sampling, add_search, check_sampling, search_options
 
 if TYPE_CHECKING:
+    from captioning.captioner import Captioner, ImageCaption
     from captioning.gallery import Gallery
     from captioning.outputs import Captioned
+    from nmt.explanation_page import ExplanationPage
+    from nmt.search import SearchOptions
 
 # what needs torch or the image library is imported when it is used: --help and a wrong option answer at once
 
@@ -57,6 +60,8 @@ def _parser() -> Parser:
     add("--txt-dir", metavar="DIR", help="put these text files here, in folders as the images are")
     add("--output", metavar="FILE", help="write here instead of to standard output")
     add("--gallery", metavar="FILE", help="also write one HTML page with thumbnails, that needs no other file")
+    add("--explain", metavar="FILE",
+        help="also write an HTML page of the first 100: what was seen for each word, the alternatives")  # fmt: skip
     add("--overwrite", action="store_true", help="replace files that are there already")
 
     add_search(parser, "caption", "image")
@@ -77,6 +82,7 @@ def _caption() -> int:
     gallery = Gallery(Path(args.gallery), note=note, overwrite=args.overwrite) if args.gallery else None
     files = TextFiles(Path(args.txt_dir) if args.txt_dir else None, overwrite=args.overwrite) if args.txt else None
     check_free(args.output, args.overwrite)
+    page = _image_page(args, note) if args.explain else None
 
     import torch
 
@@ -98,8 +104,8 @@ def _caption() -> int:
         if files:
             images = (list(map(files.reserve, batch)) for batch in images)
         failed: list[str] = []
-        done = caption_batches(lambda paths, first: captioner.caption(paths, options, first_image=first), images)
-        done = _reported(done, failed, gallery)
+        caption = partial(_image_captions, captioner, options, stack.enter_context(page) if page else None)
+        done = _reported(caption_batches(caption, images), failed, gallery)
         if files:
             for batch in done:
                 files.write(batch)
@@ -107,6 +113,8 @@ def _caption() -> int:
             to_text = next((FORMATS[name] for name in FORMATS if args[name]), partial(text_lines, n_best=args.n_best))
             for text in to_text(done):
                 write(text)
+    if page and page.full:
+        print(f"caption: {args.explain} holds {page.summary()}", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -118,11 +126,12 @@ def _check(parser: Parser, args: Any) -> None:
         parser.error("--txt-dir needs --txt")
     if args.output and args.txt:
         parser.error("--output and --txt exclude each other: --txt-dir says where the text files go")
-    for option in ("output", "gallery"):
+    for option in ("output", "gallery", "explain"):
         if args[option] and Path(args[option]).suffix.lower() in SUFFIXES:
             parser.error(f"--{option} {args[option]} has the name of an image, which would be written over")
-    if args.output and args.gallery and Path(args.output) == Path(args.gallery):
-        parser.error("--output and --gallery name the same file")
+    for one, other in (("output", "gallery"), ("output", "explain"), ("gallery", "explain")):
+        if args[one] and args[other] and Path(args[one]) == Path(args[other]):
+            parser.error(f"--{one} and --{other} name the same file")
     check_sampling(parser, args)
 
 
@@ -132,12 +141,30 @@ def _standard_input() -> int:
     return sys.stdin.fileno()
 
 
+def _image_page(args: Any, note: str) -> "ExplanationPage":
+    from captioning.explanation_page import image_page
+
+    return image_page(Path(args.explain), note=note, overwrite=args.overwrite)
+
+
+def _image_captions(
+    captioner: "Captioner", options: "SearchOptions", page: "ExplanationPage | None", paths: list[Path], first: int
+) -> "list[ImageCaption]":
+    """What `caption_batches` asks for, shown on the page too."""
+    found = captioner.caption(paths, options, first_image=first)
+    if page:
+        from captioning.explanation_page import add_captions
+
+        add_captions(page, captioner, paths, found)
+    return found
+
+
 def _reported(
     done: "Iterable[list[Captioned]]", failed: list[str], gallery: "Gallery | None"
 ) -> "Iterator[list[Captioned]]":
     """The same batches; adds their images to the gallery, and tells of those that failed, whose names are kept."""
     from captioning.gallery import GalleryEntry
-    from captioning.inputs import printable
+    from nmt.page import printable
 
     for batch in done:
         for one in batch:

@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -37,6 +38,9 @@ def _parser() -> Parser:
     add("--model", action="append", required=True, metavar="DIR",
         help="model directory of a run; give several for an ensemble (--model A --model B)")  # fmt: skip
     add("--output", metavar="FILE", help="write here instead of to standard output")
+    add("--explain", metavar="FILE",
+        help="also write an HTML page of the first 100: what was read for each word, the alternatives")  # fmt: skip
+    add("--overwrite", action="store_true", help="replace the page of --explain if it is there already")
     add("--threads", type=PositiveInt, metavar="N", help="processor threads to compute with; by default torch decides")
     add("--batch-tokens", type=PositiveInt, default=4096, metavar="N",
         help="most cells of a batch (sentences x beam x longest source); more takes more memory")  # fmt: skip
@@ -63,16 +67,23 @@ def _translate() -> None:
     _check(parser, args)
     import torch
 
+    from nmt.explanation_page import ExplanationPage, add_translations
     from nmt.formats import Fields, Job, translate_jsonl, translate_plain
     from nmt.streaming import Notes, read_pools
     from nmt.translator import Translator
 
     options = search_options(parser, args)
+    page = None
+    if args.explain:
+        note = f"{', '.join(args.model)}, {'sampled' if args.sample else f'beam {args.beam}'}"
+        page = ExplanationPage(Path(args.explain), unit="lines", note=note, overwrite=args.overwrite)
     if args.threads:
         torch.set_num_threads(args.threads)
     with contextlib.ExitStack() as stack:
         descriptor, name = _open_input(args.file, stack)
-        job = Job(Translator.load(args.model), options, args.scores, args.prefix, args.batch_tokens)
+        translator = Translator.load(args.model)
+        show = partial(add_translations, stack.enter_context(page), translator) if page else None
+        job = Job(translator, options, args.scores, args.prefix, args.batch_tokens, show)
         job.translator.encode_prefix(args.prefix)  # refused even where no line comes
         write = open_output(args.output, descriptor, stack)
         notes = Notes(lambda message: print(f"translate: {message}", file=sys.stderr, flush=True))
@@ -85,6 +96,8 @@ def _translate() -> None:
         for text in written:
             write(text)
         notes.finish()
+    if page and page.full:
+        print(f"translate: {args.explain} holds {page.summary()}", file=sys.stderr)
 
 
 def _check(parser: Parser, args: Any) -> None:
@@ -94,6 +107,11 @@ def _check(parser: Parser, args: Any) -> None:
             parser.error(f"--{option.replace('_', '-')} needs --jsonl")
     if args.prefix and args.prefix_field:
         parser.error("--prefix and --prefix-field exclude each other")
+    if args.overwrite and not args.explain:
+        parser.error("--overwrite needs --explain")
+    for name, file in (("FILE", args.file), ("--output", args.output)):
+        if args.explain and file and Path(args.explain) == Path(file):
+            parser.error(f"--explain and {name} name the same file")
     check_sampling(parser, args)
 
 

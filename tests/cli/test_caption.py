@@ -220,6 +220,8 @@ def test_an_empty_list_gives_nothing(caption: Call, monkeypatch: pytest.MonkeyPa
         (["--gallery", "nowhere/out.html"], 1, "nowhere/out.html: cannot be written"),
         (["--gallery", "a.png"], 2, "--gallery a.png has the name of an image"),
         (["--output", "a.PNG", "--overwrite"], 2, "--output a.PNG has the name of an image"),
+        (["--explain", "a.png"], 2, "--explain a.png has the name of an image"),
+        (["--output", "out", "--explain", "out"], 2, "--output and --explain name the same file"),
         (["--output", "out", "--gallery", "out"], 2, "--output and --gallery name the same file"),
         (["--output", "out", "--txt"], 2, "--output and --txt exclude each other"),
         (["--txt-dir", "out"], 2, "--txt-dir needs --txt"),

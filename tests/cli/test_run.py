@@ -106,6 +106,11 @@ def test_all_stages_run_once_and_the_rest_is_skipped(tmp_path: Path) -> None:
     assert (out / "curves.png").stat().st_size > 1000
     assert len((out / "test.translations.txt").read_text().splitlines()) == 6
     assert "best 1" in first.stdout and str(out / "model") in first.stdout
+    report = subprocess.run(
+        [sys.executable, str(SCRIPT.with_name("report.py")), str(out)], capture_output=True, text=True, check=False
+    )
+    assert (report.returncode, report.stdout, report.stderr) == (0, f"{out / 'report.html'}\n", "")
+    assert "generate.train" in (out / "report.html").read_text()
     weights = (out / "model" / "model.safetensors").stat().st_mtime_ns
     again = run("demo", "--out", out, *TINY)
     assert again.returncode == 0, again.stderr

@@ -65,6 +65,22 @@ def test_a_single_caption_loads_no_library_that_it_can_do_without(run, python):
     assert not loaded & {"torchvision", "timm", "datasets", "pandas", "matplotlib", "torch._dynamo", "sacrebleu"}
 
 
+def test_what_a_caption_is_made_of_and_a_report(run, python, tmp_path):
+    images = sorted(map(str, (run[0] / "corpus" / "images").iterdir()))[:2]
+    command = [python, "scripts/caption.py", "--model", str(run[0] / "model"), *images, "--beam", "2"]
+    page = tmp_path / "page.html"
+    ended, plain = run_to_end([*command, "--explain", str(page)]), run_to_end(command)
+    assert (ended.returncode, ended.stdout) == (0, plain.stdout)
+    assert page.read_text().count("<section>") == 2 and "a model without attention" in page.read_text()
+    again = run_to_end([*command, "--explain", str(page)])
+    assert (again.returncode, again.stdout) == (1, "") and "exists already" in again.stderr
+    report = tmp_path / "report.html"
+    ended = run_to_end([python, "scripts/report.py", str(run[0]), "--out", str(report)])
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"{report}\n", "")
+    for text in ("nearest image", "CIDEr-D (sigma 6", "People wrote", "words of its references", "training.metric"):
+        assert text in report.read_text()
+
+
 def test_a_second_run_skips_what_is_done_and_another_recipe_is_refused(run, python):
     out, _ = run
     before = weights(out / "model")

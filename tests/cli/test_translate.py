@@ -53,6 +53,7 @@ def translate(models, monkeypatch, capfdbinary):
         out, err = capfdbinary.readouterr()
         return exit_.value.code, out.decode(), err.decode()
 
+    call.two = models["two"]
     return call
 
 
@@ -253,6 +254,30 @@ def test_several_models_are_an_ensemble(translate, models, text):
     assert models["one"] in err and models["other"] in err and "vocabularies differ" in err
 
 
+def test_explain_writes_a_page_and_changes_nothing_else(translate, text, tmp_path, monkeypatch):
+    page, records = tmp_path / "page.html", tmp_path / "in.jsonl"
+    plain = translate("--n-best", "2", text)
+    assert translate("--n-best", "2", "--explain", str(page), text) == plain
+    written = page.read_text()
+    assert written.count("<section>") == written.count("next best") == 20 and "beam 5" in written
+    before = page.read_bytes()
+    code, out, err = translate("--explain", str(page), text)
+    assert (code, out, page.read_bytes()) == (1, "", before) and f"{page}: exists already" in err
+    records.write_text('{"source": "a dog"}\n\n{"source": "the cat"}\n')
+    code, out, _ = translate("--jsonl", "--explain", str(page), "--overwrite", str(records))
+    assert (code, out) == (0, translate("--jsonl", str(records))[1])
+    assert page.read_text().count("<section>") == 3
+    monkeypatch.setattr("nmt.explanation_page.MOST", 4)
+    code, out, err = translate("--explain", str(page), "--overwrite", "--model", translate.two, text)
+    assert code == 0 and err == f"translate: {page} holds the first 4 of 20 lines \xb7 a model without attention: " + (
+        "there is no map of what was read\n"
+    )
+    records.write_text('{"source": "a dog"}\n{"text": "a dog"}\n')
+    before = page.read_bytes()
+    assert translate("--jsonl", "--explain", str(page), "--overwrite", str(records))[0] == 1
+    assert page.read_bytes() == before
+
+
 def test_jsonl_adds_a_field_and_keeps_the_others(translate, text, tmp_path):
     path = tmp_path / "in.jsonl"
     sources = open(text).read().splitlines()  # noqa: SIM115, PTH123
@@ -307,6 +332,10 @@ def test_jsonl_stops_at_a_bad_record_after_those_before_it(translate, tmp_path):
         (["--prefix-field", "text"], 2, "--prefix-field needs --jsonl"),
         (["--jsonl", "--prefix", "the", "--prefix-field", "p"], 2, "exclude each other"),
         (["--batch-tokens", "0"], 2, "batch"),
+        (["--explain", "nowhere/page.html"], 1, "nowhere/page.html: cannot be written"),
+        (["--explain", "."], 1, ".: is no file"),
+        (["--overwrite"], 2, "--overwrite needs --explain"),
+        (["--explain", "page", "--output", "page"], 2, "--explain and --output name the same file"),
         (["--threads", "-1"], 2, "threads"),
         (["--bean", "3"], 2, "Did you mean --beam?"),
     ],

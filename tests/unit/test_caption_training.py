@@ -1,3 +1,5 @@
+import base64
+import io
 import json
 from dataclasses import fields, replace
 
@@ -5,11 +7,12 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from PIL import Image
 from tiny import weights
 from tiny_captions import IMAGE, MODEL, train_captions, write_prepared_captions
 
 import nmt.trainer
-from captioning.captioner import Captioner
+from captioning.captioner import Captioner, ImageCaption
 from captioning.cider import CiderD
 from captioning.cnn import load_network
 from captioning.columns import FeatureColumn, Features
@@ -17,6 +20,7 @@ from captioning.config import ImageConfig, StageConfig
 from captioning.corpus import CaptionCorpus, read_split
 from captioning.encoder import ImageEncoder, encoder_of
 from captioning.evaluation import TrainingImages, evaluate_captions
+from captioning.explanation_page import _shade, add_captions, image_page
 from captioning.features import FeatureStore
 from captioning.self_critical import SelfCritical
 from data.batching import Plan, plan_batches
@@ -91,6 +95,31 @@ def test_attention_over_the_grid(tmp_path):
         captioner.models, read.features, [one.captions for one in images], SearchOptions(), TrainingImages.read(data)
     )
     assert evaluated.nearest_image is not None
+
+    paths = [one.path for one in images[:2]]
+    explained = [captioner.explain(path, one) for path, one in zip(paths, found, strict=True)]
+    for one, explanation in zip(found, explained, strict=True):
+        best = one.hypotheses[0]
+        assert explanation.weights.shape == (len(best.tokens) + best.finished, 49)
+        np.testing.assert_allclose(explanation.weights.sum(1), 1, atol=1e-5)
+        total = sum(np.log(step.written.probability) for step in explanation.steps)
+        assert total == pytest.approx(best.log_prob, abs=1e-3)
+    page = tmp_path / "page.html"
+    with image_page(page, note="", overwrite=False) as writer:
+        add_captions(writer, captioner, [*paths, tmp_path], [*found, ImageCaption([], "is a folder")])
+    text = page.read_text()
+    assert text.count("<section>") == text.count("--image:url(data:image/jpeg") == 2 and "2 images" in text
+    assert text.count('<img class="seen"') == sum(len(one.steps) for one in explained)
+
+
+def test_a_region_is_bright_where_it_was_read():
+    read = np.zeros(9)
+    read[5] = 1  # the right of the middle row
+    data = base64.b64decode(_shade(read).split(",")[1])
+    alpha = np.asarray(Image.open(io.BytesIO(data)).getchannel("A"))
+    cell = len(alpha) // 3
+    clear = alpha[cell : 2 * cell, 2 * cell :]
+    assert not clear.any() and (alpha > 0).sum() == 8 * cell * cell
 
 
 def test_attention_wants_a_grid(data, tmp_path):

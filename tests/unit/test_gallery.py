@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from captioning.gallery import Gallery, GalleryEntry, card, thumbnail
-from captioning.inputs import printable
 from data.errors import UserError
+from nmt.page import printable
 
 
 @dataclass(frozen=True)

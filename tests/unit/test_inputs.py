@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from captioning.inputs import ImageInput, batches, expand, listed, pools, printable
+from captioning.inputs import ImageInput, batches, expand, listed, pools
+from nmt.page import printable
 
 # what a name may be on the file systems of Linux: any bytes but these
 NAME = st.binary(min_size=1, max_size=40).map(lambda raw: raw.replace(b"/", b"").replace(b"\0", b""))

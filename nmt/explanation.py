@@ -1,0 +1,111 @@
+"""Why a model wrote what it wrote: what it attended to at each step, and what else it could have written."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from data.batching import make_batch
+from data.source import Column, Ragged, Source
+from data.tokenizer import EOS_ID, Tokenizer
+from nmt.model import SequenceModel
+from nmt.search import Hypothesis
+
+ALTERNATIVES = 5
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A token that might come next, and the probability that the model gives to it."""
+
+    token: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """What was written, and what the model held likeliest, likeliest first; the two differ where search or a prefix
+    decided otherwise."""
+
+    written: Candidate
+    likeliest: list[Candidate]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The steps of one hypothesis, the end token's among them where the model ended it.
+
+    Args:
+        source: The tokens of the source in the order in which they were typed; none of an image.
+        weights: How much of each position, in that order, was read at each step: rows sum to one. None without
+            attention.
+    """
+
+    source: list[str]
+    steps: list[Step]
+    weights: Float[np.ndarray, "steps positions"] | None
+
+
+@torch.no_grad()
+def explain(
+    models: Sequence[SequenceModel],
+    sources: Column,
+    written: Sequence[Hypothesis],
+    target: Tokenizer,
+    labels: Sequence[Sequence[str]] | None = None,
+) -> list[Explanation]:
+    """Follow the decoder, teacher-forced, over hypotheses that search has found.
+
+    Args:
+        models: One, or an ensemble, of which probabilities and weights are the means; of the weights, over the models
+            with attention.
+        sources: Of the hypotheses.
+        target: The models' tokenizer of what they write.
+        labels: What the positions of each source are called, as typed.
+    """
+    reverse = models[0].config.reverse_source
+    labels = labels or [()] * len(written)
+    # one at a time: nothing is padded, and a page of them takes a second
+    return [
+        _explain(models, sources.collate(np.array([i]), reverse=reverse), reverse, one, target, list(label))
+        for i, (one, label) in enumerate(zip(written, labels, strict=True))
+    ]
+
+
+def _explain(
+    models: Sequence[SequenceModel],
+    source: Source,
+    reverse: bool,
+    written: Hypothesis,
+    target: Tokenizer,
+    label: list[str],
+) -> Explanation:
+    device = next(models[0].parameters()).device
+    batch = make_batch(source, Ragged.of([written.tokens]), np.arange(1)).to(device)
+    forced = [model.decoder.forced(model.encode(batch.source), batch.target, batch.positions) for model in models]
+    ids = [*written.tokens, EOS_ID][: len(written.tokens) + written.finished]
+    probabilities = torch.stack([one.logits.float().softmax(-1) for one in forced]).mean(0)[: len(ids)].cpu()
+    top = probabilities.topk(min(ALTERNATIVES, probabilities.shape[1]))
+    likeliest = [
+        [Candidate(token, probability) for token, probability in zip(_shown(target, row), values, strict=True)]
+        for row, values in zip(top.indices.tolist(), top.values.tolist(), strict=True)
+    ]
+    chosen = probabilities[range(len(ids)), ids].tolist()
+    steps = [
+        Step(Candidate(token, probability), likely)
+        for token, probability, likely in zip(_shown(target, ids), chosen, likeliest, strict=True)
+    ]
+    attended = [one.weights[0] for one in forced if one.weights is not None]
+    if not attended:
+        return Explanation(label, steps, None)
+    weights = torch.stack(attended).mean(0)[: len(ids)]
+    # a grid has more positions than its length of 1, and no order that could be turned round
+    if reverse and weights.shape[1] == int(source.lengths[0]):
+        weights = weights.flip(1)
+    return Explanation(label, steps, weights.cpu().numpy())
+
+
+def _shown(target: Tokenizer, ids: Sequence[int]) -> list[str]:
+    return target.shown(target.tokens(ids))
