@@ -224,6 +224,12 @@ def _tsv_pairs(path: Path, text: ParallelText) -> Iterator[RawPair]:
 
 
 def _jsonl_pairs(path: Path, text: ParallelText) -> Iterator[RawPair]:
+    for number, record in read_records(path):
+        yield _pair(record, text, f"{path}, line", number)
+
+
+def read_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a JSON-lines file, each with the number of its line; raises UserError as `read_lines` does."""
     place = f"{path}, line"
     for number, line in enumerate(read_lines(path), 1):
         try:
@@ -237,7 +243,7 @@ def _jsonl_pairs(path: Path, text: ParallelText) -> Iterator[RawPair]:
             ) from error
         if not isinstance(record, dict):
             raise UserError(f"{place} {number}: not a JSON object: {shorten(line)}. Give it named fields.")
-        yield _pair(record, text, place, number)
+        yield number, record
 
 
 def _dataset_pairs(text: ParallelText, name: str, base: Path | None, local: list[Path]) -> Iterator[RawPair]:
@@ -294,12 +300,13 @@ def load_dataset(text: ParallelText, name: str, base: Path | None, local: list[P
 
 def _pair(record: Mapping[str, object], text: ParallelText, place: str, number: int) -> RawPair:
     return RawPair(
-        _string(record, text.source_field, "source_field", place, number),
-        _string(record, text.target_field, "target_field", place, number),
+        string_field(record, text.source_field, "source_field", place, number),
+        string_field(record, text.target_field, "target_field", place, number),
     )
 
 
-def _string(record: Mapping[str, object], name: str | int, option: str, place: str, number: int) -> str:
+def string_field(record: Mapping[str, object], name: str | int, option: str, place: str, number: int) -> str:
+    """What a field holds; raises UserError naming the `option` to set if it is missing or holds something else."""
     value: object = record
     name = str(name)
     for part in [name] if name in record else name.split("."):

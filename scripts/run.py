@@ -13,14 +13,16 @@ if TYPE_CHECKING:
     import torch
 
     from captioning.recipe import CaptionRecipe
+    from nmt.frame_recipe import FrameRecipe
     from nmt.recipe import DryRun, Recipe
 
 RECIPES = Path(__file__).parent / "recipes"
+TASKS = ("translation", "captioning", "frames")
 
 
 @dataclass(frozen=True)
 class Options:
-    recipe: "Recipe | CaptionRecipe"
+    recipe: "Recipe | CaptionRecipe | FrameRecipe"
     out: Path
     data: Path | None
     resume: bool
@@ -40,7 +42,7 @@ def read_recipe(arguments: list[str]) -> Options:
             Parser("run.py", description, example).error(f"no recipe {arguments[0]!r}: give a YAML file, or {names}")
     parser = Parser("run.py", description, example, defaults=[str(file)] if file else [])
     parser.add_argument("recipe", help="A YAML file or the name of a recipe.")
-    parser.add_argument("--task", default="translation", help="translation or captioning; a recipe says which it is.")
+    parser.add_argument("--task", default="translation", help=f"{', '.join(TASKS)}; a recipe says which it is.")
     parser.add_argument("--out", type=Path | None, help="Run directory (default: runs/RECIPE).")
     parser.add_argument("--data", type=Path | None, help="Folder that holds the corpus files.")
     parser.add_argument("--resume", action="store_true", help="Go on with a training that was interrupted.")
@@ -51,7 +53,7 @@ def read_recipe(arguments: list[str]) -> Options:
     task = _task(file)
     kind = _recipe_class(task)
     if kind is None:
-        parser.error(f"task is {task!r}: it must be translation or captioning")
+        parser.error(f"task is {task!r}: it must be {' or '.join(TASKS)}")
     for section in fields(kind):
         parser.add_class_arguments(section.default_factory, section.name)
     read = parser.read(arguments)
@@ -76,22 +78,29 @@ def _task(file: Path | None) -> str:
     return str(read.get("task", "translation")) if isinstance(read, dict) else "translation"
 
 
-def _recipe_class(task: str) -> "type[Recipe] | type[CaptionRecipe] | None":
+def _recipe_class(task: str) -> "type[Recipe] | type[CaptionRecipe] | type[FrameRecipe] | None":
     if task == "captioning":
         from captioning.recipe import CaptionRecipe
 
         return CaptionRecipe
+    if task == "frames":
+        from nmt.frame_recipe import FrameRecipe
+
+        return FrameRecipe
     from nmt.recipe import Recipe
 
     return Recipe if task == "translation" else None
 
 
-def try_out(recipe: "Recipe | CaptionRecipe", device: "torch.device") -> "DryRun":
+def try_out(recipe: "Recipe | CaptionRecipe | FrameRecipe", device: "torch.device") -> "DryRun":
     """Build a recipe's model and train it on two random batches."""
+    from nmt.frame_recipe import FrameRecipe, dry_run_frames
     from nmt.recipe import Recipe, dry_run
 
     if isinstance(recipe, Recipe):
         return dry_run(recipe, device)
+    if isinstance(recipe, FrameRecipe):
+        return dry_run_frames(recipe, device)
     from captioning.recipe import dry_run_captions
 
     return dry_run_captions(recipe, device)
@@ -103,6 +112,7 @@ def main() -> None:
     import torch
     from rich.console import Console
 
+    from nmt.frame_recipe import FrameRecipe, run_frame_recipe
     from nmt.recipe import Recipe, run_recipe
 
     if options.threads:
@@ -119,6 +129,8 @@ def main() -> None:
         )
     elif isinstance(options.recipe, Recipe):
         run_recipe(options.recipe, options.out, base=options.data, resume=options.resume, console=console)
+    elif isinstance(options.recipe, FrameRecipe):
+        run_frame_recipe(options.recipe, options.out, base=options.data, resume=options.resume, console=console)
     else:
         from captioning.recipe import run_caption_recipe
 
