@@ -58,7 +58,7 @@ class PreparedCorpus:
 class RowColumns(Protocol):
     """How the sources that stand in certain rows are to be read; `random` chooses where there is a choice."""
 
-    def __call__(self, rows: npt.NDArray[np.int64], random: np.random.Generator | None) -> Column: ...
+    def __call__(self, rows: npt.NDArray[np.int64], random: np.random.Generator | None, /) -> Column: ...
 
 
 class RowCorpus:

@@ -1,20 +1,22 @@
 """Generated gestures: one to three strokes of a pen, as points over time, and the command that they give.
 
 The same gesture is never drawn twice: its place, size, proportions, slant, speed and number of points vary, the hand
-trembles, and a closed figure begins anywhere. Of the points (x to the right, y upwards, on a pad from 0 to 1) nothing
-tells where one gesture ends and the next begins, but the jump of the pen.
+trembles, and a closed figure begins anywhere. A frame is a point (x to the right, y upwards, on a pad from 0 to 1) and
+the move to it from the point before, as in the data of Ha and Eck (2017). Nothing but the length of a move
+tells where one gesture ends and the next begins.
 """
 
 import json
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 
-Points: TypeAlias = list[tuple[float, float]]
+Points: TypeAlias = Sequence[tuple[float, float]]
 MOST_GESTURES = 3
 _FEWEST_POINTS, _MOST_POINTS = 10, 24  # of one gesture
 _TURN = 24  # corners of what is round
@@ -39,18 +41,18 @@ class Gesture:
 
 
 GESTURES = {
-    "swipe right": Gesture("next page", [(0, 0.5), (1, 0.5)]),
-    "swipe left": Gesture("previous page", [(1, 0.5), (0, 0.5)]),
-    "swipe up": Gesture("open", [(0.5, 0), (0.5, 1)]),
-    "swipe down": Gesture("close", [(0.5, 1), (0.5, 0)]),
+    "swipe right": Gesture("next page", [(0.0, 0.5), (1.0, 0.5)]),
+    "swipe left": Gesture("previous page", [(1.0, 0.5), (0.0, 0.5)]),
+    "swipe up": Gesture("open", [(0.5, 0.0), (0.5, 1.0)]),
+    "swipe down": Gesture("close", [(0.5, 1.0), (0.5, 0.0)]),
     "circle clockwise": Gesture("redo", _round(-1), closed=True),
     "circle anticlockwise": Gesture("undo", _round(1), closed=True),
     "figure eight": Gesture("play again", _round(1, 2), closed=True, either_way=True),
-    "zigzag": Gesture("delete", [(0, 1), (1, 0.75), (0, 0.5), (1, 0.25), (0, 0)]),
-    "check mark": Gesture("save file", [(0, 0.4), (0.3, 0), (1, 1)]),
-    "caret": Gesture("zoom in", [(0, 0), (0.5, 1), (1, 0)]),
-    "triangle": Gesture("play", [(0, 0), (1, 0), (0.5, 0.9)], closed=True, either_way=True),
-    "square": Gesture("stop", [(0, 0), (1, 0), (1, 1), (0, 1)], closed=True, either_way=True),
+    "zigzag": Gesture("delete", [(0.0, 1.0), (1.0, 0.75), (0.0, 0.5), (1.0, 0.25), (0.0, 0.0)]),
+    "check mark": Gesture("save file", [(0.0, 0.4), (0.3, 0.0), (1.0, 1.0)]),
+    "caret": Gesture("zoom in", [(0.0, 0.0), (0.5, 1.0), (1.0, 0.0)]),
+    "triangle": Gesture("play", [(0.0, 0.0), (1.0, 0.0), (0.5, 0.9)], closed=True, either_way=True),
+    "square": Gesture("stop", [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)], closed=True, either_way=True),
 }
 
 
@@ -83,11 +85,17 @@ def example(rng: random.Random) -> tuple[Points, str]:
     return [point for one in chosen for point in draw(one, rng)], " ".join(one.words for one in chosen)
 
 
+def frames_of(points: Points) -> list[list[float]]:
+    """x, y and the two parts of the move from the point before, for each point; the first has moved nowhere."""
+    before = [points[0], *points[:-1]]
+    return [[x, y, round(x - a, 4), round(y - b, 4)] for (x, y), (a, b) in zip(points, before, strict=True)]
+
+
 def write_gestures(folder: Path, sizes: dict[str, int], seed: int) -> None:
-    """Write SPLIT.jsonl, records of frames (points) and target (words), for the splits in `sizes`."""
+    """Write SPLIT.jsonl, records of frames (see `frames_of`) and target (words), for the splits in `sizes`."""
     rng = random.Random(seed)
     for split, size in sizes.items():
         with (folder / f"{split}.jsonl").open("w", encoding="utf-8", newline="\n") as file:
             for _ in range(size):
                 points, words = example(rng)
-                file.write(json.dumps({"frames": points, "target": words}) + "\n")
+                file.write(json.dumps({"frames": frames_of(points), "target": words}) + "\n")

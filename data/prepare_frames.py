@@ -175,7 +175,8 @@ def _write_text(config: FramePrepareConfig, found: dict[str, _Split], folder: Pa
     """Learn the vocabulary, write tokenizer, ids and references, and describe every split."""
     tokenizer, distinct = learn_vocabulary(found["train"].targets, config.text)
     tokenizer.save(folder / "target.model")
-    splits, notes = {}, []
+    splits: dict[str, SplitReport] = {}
+    notes = ["the source is frames, and its tokens are frames, too"]
     train_pairs = set(zip(found["train"].keys, found["train"].targets, strict=True))
     train_keys = {key for key, _ in train_pairs}
     ratio = None

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from data.tokenizer import PAD_ID
 
-Frames: TypeAlias = Float[np.ndarray, "frames features"]
+Frames: TypeAlias = Float[np.ndarray, "_frames features"]  # of one sequence
 
 
 @runtime_checkable

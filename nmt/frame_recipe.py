@@ -121,7 +121,7 @@ def dry_run_frames(recipe: FrameRecipe, device: torch.device) -> DryRun:
     Raises:
         UserError: its settings contradict each other.
     """
-    features = 2 if recipe.gestures.train else _FEATURES
+    features = 4 if recipe.gestures.train else _FEATURES
     try:
         with device:
             encoder = FrameEncoder(recipe.model, features)

@@ -63,7 +63,7 @@ class FrameTranslator:
     @property
     def lowercase(self) -> bool:
         """Whether it writes lower case only."""
-        return self._target.lowercase
+        return bool(self._target.lowercase)
 
     def translate(
         self,
