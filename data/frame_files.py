@@ -4,7 +4,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,32 +33,18 @@ class FrameError(Exception):
     """Why something is no sequence of frames, in a few words."""
 
 
-@dataclass(frozen=True)
-class FrameRecord:
-    """One sequence, not read yet; `target` is None where none was asked for."""
+class FrameRecord(NamedTuple):
+    """One sequence as it stands in the data: `given` is for `as_frames`; without a field for it, `target` is blank."""
 
     place: str
     given: object
-    folder: Path
-    target: str | None
-
-    def read(self, features: int = 0) -> Frames:
-        """The frames in single precision; raises FrameError as `as_frames` does, or if there is no such file."""
-        if not isinstance(self.given, str):
-            return as_frames(self.given, features)
-        path = self.folder / self.given
-        try:
-            return as_frames(np.load(path, allow_pickle=False), features)
-        except OSError as error:
-            raise FrameError(f"{path}: cannot be read ({error.strerror or error})") from error
-        except (ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise FrameError(f"{path}: is damaged, or no .npy file of numbers") from error
-        except FrameError as error:
-            raise FrameError(f"{path}: {error}") from error
+    target: str
 
 
 def as_frames(given: object, features: int = 0) -> Frames:
     """Any array or list of lists of real numbers (frames x features) in single precision.
+
+    What `load_array` found to be no array is refused here, with its reason.
 
     Args:
         features: How many there must be; 0 is any number.
@@ -66,6 +52,8 @@ def as_frames(given: object, features: int = 0) -> Frames:
     Raises:
         FrameError: it is something else, holds no frame, or a number that is not finite.
     """
+    if isinstance(given, FrameError):
+        raise given
     try:
         array = np.asarray(given)
     except (ValueError, TypeError) as error:
@@ -86,11 +74,21 @@ def as_frames(given: object, features: int = 0) -> Frames:
     return frames
 
 
-def read_frames(path: Path, frames_field: str, target_field: str | None) -> Iterator[FrameRecord]:
+def load_array(path: Path) -> object:
+    """The array in a `.npy` file, or the FrameError that says why there is none."""
+    try:
+        return np.load(path, allow_pickle=False)
+    except OSError as error:
+        return FrameError(f"cannot be read ({error.strerror or error})")
+    except (ValueError, EOFError, zipfile.BadZipFile):
+        return FrameError("it is damaged, or no .npy file of numbers")
+
+
+def read_frames(path: Path, frames_field: str, target_field: str) -> Iterator[FrameRecord]:
     """The records of a file, in order.
 
     Args:
-        target_field: None where no sentences are wanted.
+        target_field: "" where no sentences are wanted.
 
     Raises:
         UserError: while reading, if the file is missing or damaged, or a record lacks a field or has no text there.
@@ -101,10 +99,12 @@ def read_frames(path: Path, frames_field: str, target_field: str | None) -> Iter
         if frames_field not in record:
             near = nearest(frames_field, list(record))
             raise UserError(f"{path}, {what} {number}: no field {frames_field!r}.{near} Set frames_field.")
-        target = None
-        if target_field is not None:
+        place, given, target = f"{path.name}, {what} {number}", record[frames_field], ""
+        if isinstance(given, str):
+            place, given = f"{place} ({given})", load_array(path.parent / given)
+        if target_field:
             target = " ".join(string_field(record, target_field, "target_field", f"{path}, {what}", number).split())
-        yield FrameRecord(f"{what} {number}", record[frames_field], path.parent, target)
+        yield FrameRecord(place, given, target)
 
 
 def _parquet_records(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:

@@ -23,7 +23,7 @@ from jaxtyping import Float
 
 from data.errors import UserError
 from data.files import atomic_directory
-from data.frame_files import FrameError, FrameSplit, read_frames
+from data.frame_files import FrameError, FrameSplit, as_frames, read_frames
 from data.length_ratio import length_ratio
 from data.readers import fingerprint, resolve
 from data.report import PrepareReport, SideReport, SplitReport, VocabularyReport, percentiles, write_report
@@ -126,7 +126,7 @@ def _read_split(
     with (folder / f"{name}.npy").open("wb") as file:
         for record in read_frames(path, split.frames_field, split.target_field):
             try:
-                frames = record.read(features)
+                frames = as_frames(record.given, features)
             except FrameError as error:
                 found.left_out.append(f"{record.place}: {error}")
                 continue

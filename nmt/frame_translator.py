@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from data.frame_files import FrameError, FrameRecord, as_frames
+from data.frame_files import FrameError, as_frames
 from data.source import FrameColumn, Frames
 from nmt.checkpoint import TrainedModel, load_model
 from nmt.decoding import decode
@@ -76,7 +76,7 @@ class FrameTranslator:
         """The sentences of sequences, in their order.
 
         Args:
-            sequences: Arrays or lists of lists (frames x features), or records of a file; see `data.frame_files`.
+            sequences: Arrays or lists of lists, frames x features; see `data.frame_files.as_frames`.
             options: How sentences are searched for.
             first: The number of the first one. Sampling draws for each by `options.seed` and its number, so a long
                 list may be given in parts.
@@ -86,10 +86,7 @@ class FrameTranslator:
         found = [FrameTranslation([]) for _ in sequences]
         for i, given in enumerate(sequences):
             try:
-                frames = (
-                    given.read(self._features) if isinstance(given, FrameRecord) else as_frames(given, self._features)
-                )
-                read[i] = frames
+                read[i] = as_frames(given, self._features)
             except FrameError as error:
                 found[i] = FrameTranslation([], error=str(error))
         column, seeds = FrameColumn(list(read.values())), [first + i for i in read]

@@ -65,7 +65,8 @@ def translate() -> int:
         write = open_output(args.output, None, stack)
         records, done = _records(args.files, args.field), 0
         while batch := list(itertools.islice(records, _AT_ONCE)):
-            for record, one in zip(batch, translator.translate(batch, options, first=done), strict=True):
+            found = translator.translate([record.given for record in batch], options, first=done)
+            for record, one in zip(batch, found, strict=True):
                 done += 1
                 if one.error:
                     failed = True
@@ -79,18 +80,18 @@ def translate() -> int:
 
 def _records(files: list[str], field: str) -> "Iterator[FrameRecord]":
     """The sequences of all files."""
-    from data.frame_files import FrameRecord, read_frames
+    from data.frame_files import FrameRecord, load_array, read_frames
 
     for name in files:
         path = Path(name)
         if path.suffix.lower() == ".npy":
-            yield FrameRecord("", path.name, path.parent, None)
+            yield FrameRecord(name, load_array(path), "")
         else:
-            yield from read_frames(path, field, None)
+            yield from read_frames(path, field, "")
 
 
 def _warn(record: "FrameRecord", message: str) -> None:
-    print(f"translate_frames.py: {record.place}{': ' if record.place else ''}{message}", file=sys.stderr, flush=True)
+    print(f"translate_frames.py: {record.place}: {message}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -51,7 +51,9 @@ def own(tmp_path_factory) -> Path:
 
 def test_a_recipe_runs_on_files_of_the_users_own(own):
     said = (own / "said").read_text()
-    assert "1 sequences left out, see train.left_out.txt: line 4" in " ".join(said.split())
+    assert "1 sequences left out, see train.left_out.txt: train.jsonl, line 4 (videos/lost.npy)" in " ".join(
+        said.split()
+    )
     assert "Training reached update 80" in said and not (own / "run" / "evaluation.json").exists()
     again = command("run", own / "own.yaml", "--data", own, "--out", own / "run")
     assert again.returncode == 0 and again.stdout.count("already") == 2

@@ -82,14 +82,14 @@ def test_frames_stand_in_the_record_or_in_a_file_and_in_parquet(tmp_path):
     records = [{"frames": "one.npy", "target": "go on"}, {"frames": GOOD, "target": " stop \n now "}]
     write(tmp_path / "deep" / "some.jsonl", records)
     found = list(read_frames(tmp_path / "deep" / "some.jsonl", "frames", "target"))
-    assert [one.read(3).tolist() for one in found] == [GOOD, GOOD]
+    assert [as_frames(one.given, 3).tolist() for one in found] == [GOOD, GOOD]
     assert [one.target for one in found] == ["go on", "stop now"]
     table = pyarrow.table({"points": [GOOD, GOOD[:1]], "text": ["go on", "stop"]})
     pyarrow.parquet.write_table(table, tmp_path / "some.parquet")
     found = list(read_frames(tmp_path / "some.parquet", "points", "text"))
-    assert [one.read().tolist() for one in found] == [GOOD, GOOD[:1]]
-    assert [one.place for one in found] == ["row 1", "row 2"]
-    assert next(read_frames(tmp_path / "some.parquet", "points", None)).target is None
+    assert [as_frames(one.given).tolist() for one in found] == [GOOD, GOOD[:1]]
+    assert [one.place for one in found] == ["some.parquet, row 1", "some.parquet, row 2"]
+    assert next(read_frames(tmp_path / "some.parquet", "points", "")).target == ""
 
 
 @pytest.mark.parametrize(
@@ -132,12 +132,13 @@ def test_bad_records_are_left_out_and_named(tmp_path):
     assert train.dropped == {"unusable": 7, "blank": 1, "overlong": 2}
     assert train.duplicates == 1 and report.splits["valid"].pair_in_train == 1
     left_out = (tmp_path / "out" / "train.left_out.txt").read_text().splitlines()
-    assert [line.partition(":")[0] for line in left_out] == [f"line {n}" for n in range(2, 9)]
+    places = [f"train.jsonl, line {n}{f' ({name})' if name else ''}" for n, name in enumerate([*bad[:5], "", ""], 2)]
+    assert [line.partition(":")[0] for line in left_out] == places
     for line, why in zip(
         left_out, ["No such file", "4 features", "damaged", "damaged", "damaged", "no frames", "frame 1"], strict=True
     ):
         assert why in line
-    assert any("7 sequences left out, see train.left_out.txt: line 2" in note for note in report.notes)
+    assert any("7 sequences left out, see train.left_out.txt: train.jsonl, line 2" in note for note in report.notes)
 
 
 @pytest.mark.parametrize(
