@@ -18,7 +18,7 @@ import numpy as np
 
 Points: TypeAlias = Sequence[tuple[float, float]]
 MOST_GESTURES = 3
-_FEWEST_POINTS, _MOST_POINTS = 10, 24  # of one gesture
+_FEWEST_POINTS, _MOST_POINTS = 14, 24  # of one gesture
 _TURN = 24  # corners of what is round
 _TREMBLE = 0.015  # standard deviation, in sizes of the gesture
 _SLANT = math.radians(12)

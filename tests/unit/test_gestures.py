@@ -19,7 +19,7 @@ def drawn(name: str, seed: int) -> np.ndarray:
 @given(st.sampled_from(sorted(GESTURES)), SEEDS)
 def test_a_gesture_is_some_points_on_the_pad(name, seed):
     points = drawn(name, seed)
-    assert 10 <= len(points) <= 24 and points.shape[1] == 2
+    assert 14 <= len(points) <= 24 and points.shape[1] == 2
     assert points.min() > -0.1 and points.max() < 1.1
 
 
