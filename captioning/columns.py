@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -66,13 +65,6 @@ class PixelColumn:
             except ImageError as error:
                 raise UserError(f"{path}: {error}: it could be read when the data was prepared; restore it") from error
         return TensorSource.of(torch.stack(pixels))
-
-
-@runtime_checkable
-class ImageColumns(Protocol):
-    """How the images of some captions are to be read."""
-
-    def __call__(self, images: npt.NDArray[np.int64], random: np.random.Generator | None) -> Column: ...
 
 
 @dataclass(frozen=True)

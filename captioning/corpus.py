@@ -1,42 +1,10 @@
-"""Captions with their images: what batches of a captioner are cut from."""
+"""The images of a prepared split, with their captions."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from captioning.columns import ImageColumns
-from data.corpus import PreparedCorpus
 from data.errors import UserError
-from data.pool import POOL_PAIRS, Pool, random_for
-from data.source import Ragged
-
-
-class CaptionCorpus:
-    """The captions of one split; an image stands as often as it has captions."""
-
-    def __init__(self, captions: PreparedCorpus, columns: ImageColumns) -> None:
-        self._captions, self._columns = captions, columns
-
-    def __len__(self) -> int:
-        return len(self._captions)
-
-    def pools(self, seed: int, epoch: int, size: int = POOL_PAIRS) -> Iterator[Pool]:
-        """All captions once, in an order that depends on nothing but (seed, epoch), and so do the views."""
-        for index, pool in enumerate(self._captions.pools(seed, epoch, size)):
-            yield self._with_images(pool, random_for(seed, epoch, index, 1))
-
-    def in_order(self, size: int = POOL_PAIRS) -> Iterator[Pool]:
-        """All captions as they stand in the corpus, with the plain views."""
-        for pool in self._captions.in_order(size):
-            yield self._with_images(pool, None)
-
-    def _with_images(self, pool: Pool, random: np.random.Generator | None) -> Pool:
-        assert isinstance(pool.source, Ragged)  # the image's row, alone
-        images = pool.source.values[pool.source.offsets].astype(np.int64)
-        return Pool(self._columns(images, random), pool.target, pool.rows)
 
 
 @dataclass(frozen=True)

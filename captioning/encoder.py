@@ -24,6 +24,8 @@ class ImageEncoder(Encoder):
     fine_tuned: the CNN's weights are no longer the published ones, so that cached features are not its own
     """
 
+    reads = "images"
+
     def __init__(self, image: ImageConfig, config: ModelConfig, network: ImageNetwork, kind: Kind = "pooled") -> None:
         """Args: kind: Of the features that are read."""
         if config.repeat_vector and (image.first_input or image.initial_state or not image.every_step):

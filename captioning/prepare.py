@@ -10,12 +10,9 @@ A prepared directory holds
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import datasets
 import numpy as np
 import yaml
 from rich.console import Console, Group, RenderableType
@@ -30,11 +27,10 @@ from data.errors import UserError
 from data.files import atomic_directory
 from data.length_ratio import LengthRatio, length_ratio
 from data.readers import fingerprint
-from data.report import SideReport, percentiles
-from data.tokenizer import UNK_ID, Tokenizer
+from data.report import SideReport
+from data.row_text import encode_rows, learn_vocabulary
 
 _MANY = 10  # names listed of those that are missing; all stand in report.json
-_IDS = datasets.Features({side: datasets.List(datasets.Value("int32")) for side in ("source", "target")})
 
 
 @dataclass(frozen=True)
@@ -146,69 +142,35 @@ def _write_text(
         split_images = [SplitImage(one.name, one.path, rows[one.name], list(one.captions)) for one in images]
         write_split(folder / f"{name}.jsonl", split_images)
     captions = [caption for image in kept["train"] for caption in image.captions]
-    counts = Counter[str]()
-    for segmented in _segment_all(config, captions):
-        counts.update(segmented.split(" "))
-    del counts[""]
-    tokenizer = Tokenizer.train(counts, config.text)
+    tokenizer, distinct = learn_vocabulary(captions, config.text)
     tokenizer.save(folder / "target.model")
     splits = {}
     lengths = np.zeros(0, dtype=np.int32)
     for name, images in kept.items():
-        ids = tokenizer.encode_segmented(_segment_all(config, [c for one in images for c in one.captions]))
-        image_rows = [rows[one.name] for one in images for _ in one.captions]
-        pairs, dropped, truncated = _fit(config, image_rows, ids)
+        text = encode_rows(
+            tokenizer,
+            config.text,
+            [rows[one.name] for one in images for _ in one.captions],
+            [caption for one in images for caption in one.captions],
+            config.max_length,
+            truncate=config.overlong == "truncate",
+        )
         if name != "test":
-            if not pairs:
-                raise UserError(
-                    f"no caption of {name} is left: all are blank or longer than {config.max_length} tokens"
-                )
-            columns = {"source": [[row] for row, _ in pairs], "target": [ids for _, ids in pairs]}
-            datasets.disable_progress_bars()
-            datasets.Dataset.from_dict(columns, features=_IDS).save_to_disk(folder / name)
+            text.save(folder / name)
         if name == "train":
-            lengths = np.array([len(caption) for _, caption in pairs], dtype=np.int32)
-        dropped["blank"] += found[name].blank
+            lengths = np.array([len(caption) for caption in text.ids], dtype=np.int32)
+        text.dropped["blank"] += found[name].blank
         splits[name] = CaptionSplitReport(
             images=len(images),
-            captions=len(pairs),
+            captions=len(text.ids),
             left_out=left_out[name],
-            dropped=dropped,
-            truncated=truncated,
+            dropped=text.dropped,
+            truncated=text.truncated,
             repeated=len(images) - len({digests[one.name] for one in images}),
-            text=SideReport(
-                sum(map(len, ids)),
-                sum(each.count(UNK_ID) for each in ids),
-                percentiles(np.array([len(each) for each in ids], dtype=np.int32)),
-            ),
+            text=text.tokens,
             fingerprint=fingerprint(folder / f"{name}.jsonl"),
         )
-    return CaptionReport(splits, len(tokenizer), len(counts), length_ratio(np.ones_like(lengths), lengths))
-
-
-def _segment_all(config: CaptionPrepareConfig, captions: Sequence[str]) -> list[str]:
-    from data.tokenizer import segment
-
-    how = config.text
-    return [segment(caption, how.level, how.language, how.lowercase, how.unicode) for caption in captions]
-
-
-def _fit(
-    config: CaptionPrepareConfig, rows: list[int], captions: list[list[int]]
-) -> tuple[list[tuple[int, list[int]]], dict[str, int], int]:
-    """The captions that are short enough with their images, how many are dropped by reason, and how many cut."""
-    pairs, dropped, truncated = [], {"blank": 0, "overlong": 0}, 0
-    for row, ids in zip(rows, captions, strict=True):
-        if not ids:
-            dropped["blank"] += 1
-        elif len(ids) <= config.max_length:
-            pairs.append((row, ids))
-        elif config.overlong == "drop":
-            dropped["overlong"] += 1
-        else:
-            truncated += 1
-            pairs.append((row, ids[: config.max_length]))
-    return pairs, dropped, truncated
+    return CaptionReport(splits, len(tokenizer), distinct, length_ratio(np.ones_like(lengths), lengths))
 
 
 def _digest(path: Path) -> str:

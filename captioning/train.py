@@ -15,12 +15,12 @@ from captioning.cider import CiderD
 from captioning.cnn import load_network
 from captioning.columns import Features, Pixels
 from captioning.config import ImageConfig, StageConfig
-from captioning.corpus import CaptionCorpus, SplitImage, read_split
+from captioning.corpus import SplitImage, read_split
 from captioning.encoder import ImageEncoder, encoder_of, preprocessing_of
 from captioning.features import FeatureStore
 from captioning.self_critical import SelfCritical
 from captioning.validation import CaptionValidator, column_of
-from data.corpus import PreparedCorpus
+from data.corpus import PreparedCorpus, RowCorpus
 from data.errors import UserError
 from data.length_ratio import LengthRatio
 from data.tokenizer import EOS_ID, Tokenizer
@@ -66,8 +66,8 @@ class PreparedCaptions:
             read_split(prepared, "valid"),
         )
 
-    def corpus(self, split: str, columns: Features | Pixels) -> CaptionCorpus:
-        return CaptionCorpus(PreparedCorpus(self.path / "text" / split), columns)
+    def corpus(self, split: str, columns: Features | Pixels) -> RowCorpus:
+        return RowCorpus(PreparedCorpus(self.path / "text" / split), columns)
 
 
 def train_captioning(

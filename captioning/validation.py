@@ -7,9 +7,10 @@ import numpy.typing as npt
 
 from captioning.coco_metrics import score_captions
 from captioning.columns import FeatureColumn
-from captioning.corpus import CaptionCorpus, SplitImage
+from captioning.corpus import SplitImage
 from captioning.decoding import caption_features
 from data.batching import plan_in_order
+from data.corpus import RowCorpus
 from data.source import Column
 from nmt.checkpoint import TrainedModel
 from nmt.search import SearchOptions
@@ -21,7 +22,7 @@ class CaptionValidator:
     """Scores a captioner; `images` are decoded, read as `column` says."""
 
     trained: TrainedModel
-    corpus: CaptionCorpus
+    corpus: RowCorpus
     images: list[SplitImage]
     column: Column
     beam: int

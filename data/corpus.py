@@ -6,7 +6,7 @@ small enough that it costs some megabytes, whatever the size of the corpus.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import datasets
 import numpy as np
@@ -16,7 +16,7 @@ from data.dialogues import clip
 from data.errors import UserError
 from data.pool import POOL_PAIRS, Pool, random_for
 from data.readers import ParallelText, read_pairs
-from data.source import Ragged
+from data.source import Column, Ragged
 from data.tokenizer import Tokenizer
 
 _MOST_BLOCKS = 1 << 18
@@ -63,6 +63,38 @@ class PreparedCorpus:
     def _pool(self, rows: npt.NDArray[np.int64]) -> Pool:
         table: Any = self._rows[rows]
         return Pool(Ragged.of_arrow(table["source"]), Ragged.of_arrow(table["target"]), rows)
+
+
+@runtime_checkable
+class RowColumns(Protocol):
+    """How the sources that stand in certain rows are to be read; `random` chooses where there is a choice."""
+
+    def __call__(self, rows: npt.NDArray[np.int64], random: np.random.Generator | None, /) -> Column: ...
+
+
+class RowCorpus:
+    """Pairs whose source is the row of another file (of an image, of frames); it may stand there several times."""
+
+    def __init__(self, pairs: PreparedCorpus, columns: RowColumns) -> None:
+        self._pairs, self._columns = pairs, columns
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def pools(self, seed: int, epoch: int, size: int = POOL_PAIRS) -> Iterator[Pool]:
+        """All pairs once, in an order that depends on nothing but (seed, epoch), and so do the random choices."""
+        for index, pool in enumerate(self._pairs.pools(seed, epoch, size)):
+            yield self._with_sources(pool, random_for(seed, epoch, index, 1))
+
+    def in_order(self, size: int = POOL_PAIRS) -> Iterator[Pool]:
+        """All pairs as they stand in the corpus, with nothing random."""
+        for pool in self._pairs.in_order(size):
+            yield self._with_sources(pool, None)
+
+    def _with_sources(self, pool: Pool, random: np.random.Generator | None) -> Pool:
+        assert isinstance(pool.source, Ragged)  # the row, alone
+        rows = pool.source.values[pool.source.offsets].astype(np.int64)
+        return Pool(self._columns(rows, random), pool.target, pool.rows)
 
 
 class StreamedCorpus:

@@ -288,6 +288,12 @@ def _tsv_pairs(path: Path, text: ParallelText) -> Iterator[Pair]:
 
 
 def _jsonl_pairs(path: Path, text: ParallelText) -> Iterator[Pair]:
+    for number, record in read_records(path):
+        yield from _pairs(record, text, f"{path}, line", number)
+
+
+def read_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a JSON-lines file, each with the number of its line; raises UserError as `read_lines` does."""
     place = f"{path}, line"
     for number, line in enumerate(read_lines(path), 1):
         try:
@@ -301,7 +307,7 @@ def _jsonl_pairs(path: Path, text: ParallelText) -> Iterator[Pair]:
             ) from error
         if not isinstance(record, dict):
             raise UserError(f"{place} {number}: not a JSON object: {shorten(line)}. Give it named fields.")
-        yield from _pairs(record, text, place, number)
+        yield number, record
 
 
 def _dataset_pairs(text: ParallelText, name: str, base: Path | None, local: list[Path]) -> Iterator[Pair]:
@@ -363,8 +369,8 @@ def _pairs(record: Mapping[str, object], text: ParallelText, place: str, number:
         yield from _dialogue(_turns(record, text.turns_field, place, number), text)
     else:
         yield RawPair(
-            _string(record, text.source_field, "source_field", place, number),
-            _string(record, text.target_field, "target_field", place, number),
+            string_field(record, text.source_field, "source_field", place, number),
+            string_field(record, text.target_field, "target_field", place, number),
         )
 
 
@@ -378,7 +384,8 @@ def _turns(record: Mapping[str, object], name: str, place: str, number: int) -> 
     return value
 
 
-def _string(record: Mapping[str, object], name: str | int, option: str, place: str, number: int) -> str:
+def string_field(record: Mapping[str, object], name: str | int, option: str, place: str, number: int) -> str:
+    """What a field holds; raises UserError naming the `option` to set if it is missing or holds something else."""
     value = _find(record, str(name), option, place, number)
     if not isinstance(value, str):
         raise UserError(

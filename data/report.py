@@ -62,7 +62,7 @@ class VocabularyReport:
 @dataclass(frozen=True)
 class PrepareReport:
     splits: dict[str, SplitReport]
-    source: VocabularyReport
+    source: VocabularyReport | None  # none where the source is no text
     target: VocabularyReport
     length_ratio: LengthRatio
     pairs_per_second: float
@@ -103,7 +103,8 @@ def render(report: PrepareReport) -> RenderableType:
     for name in ("side", "level", "entries", "distinct words in train", "running text covered"):
         words.add_column(name, justify="left" if name in ("side", "level") else "right")
     for label, known in (("source", report.source), ("target", report.target)):
-        words.add_row(label, known.level, f"{known.size:,}", f"{known.distinct:,}", f"{known.coverage:.2%}")
+        if known:
+            words.add_row(label, known.level, f"{known.size:,}", f"{known.distinct:,}", f"{known.coverage:.2%}")
     per_token = report.target.size
     pairs.caption = "repeated: stood earlier in the split, whatever its case and punctuation; such pairs are kept"
     words.caption = (

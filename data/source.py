@@ -1,4 +1,4 @@
-"""What encoders read: a column of sources in memory, and the batches cut from it. Here text is reversed.
+"""What encoders read: a column of sources in memory, and the batches cut from it. Here it is reversed.
 
 A column holds the source of many pairs; `collate` makes the batch of some of them. Lengths count what a source is made
 of (words, frames; an image is one thing) and always stay in host memory: packing wants them there, and reading them
@@ -7,7 +7,7 @@ back would stall a GPU.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,8 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from data.tokenizer import PAD_ID
+
+Frames: TypeAlias = Float[np.ndarray, "_frames features"]  # of one sequence
 
 
 @runtime_checkable
@@ -71,6 +73,36 @@ class TensorSource:
 
     def to(self, device: torch.device) -> "TensorSource":
         return replace(self, values=self.values.to(device, non_blocking=True))
+
+
+@dataclass(frozen=True)
+class FrameSource:
+    """Sequences of feature frames, padded with zeros on the right."""
+
+    values: Float[Tensor, "batch source_time features"]
+    lengths: Int[Tensor, " batch"]
+
+    def to(self, device: torch.device) -> "FrameSource":
+        return replace(self, values=self.values.to(device, non_blocking=True))
+
+
+@dataclass(frozen=True)
+class FrameColumn:
+    """Sequences of frames (each frames x features), such as parts of a memory-mapped array."""
+
+    sequences: Sequence[Frames]
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        return np.fromiter(map(len, self.sequences), dtype=np.int64, count=len(self.sequences))
+
+    def collate(self, rows: npt.NDArray[np.int64], *, reverse: bool) -> FrameSource:
+        chosen = [self.sequences[i] for i in rows]
+        lengths = [len(frames) for frames in chosen]
+        values = np.zeros((len(chosen), max(lengths), chosen[0].shape[1]), dtype=np.float32)
+        for row, frames in zip(values, chosen, strict=True):
+            row[: len(frames)] = frames[::-1] if reverse else frames
+        return FrameSource(torch.from_numpy(values), torch.tensor(lengths))
 
 
 @dataclass(frozen=True)

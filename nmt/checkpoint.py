@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import safetensors.torch
 import torch
@@ -27,17 +27,20 @@ from data.errors import UserError
 from data.length_ratio import LengthRatio
 from data.tokenizer import Tokenizer
 from nmt.config import ModelConfig
-from nmt.encoder import Encoder, TextEncoder
+from nmt.encoder import Encoder, FrameEncoder, TextEncoder
 from nmt.model import SequenceModel
 
 FORMAT = 1
 _STATE = "training.pt"
+_USED_WITH = {
+    "text": "the translate command", "frames": "scripts/translate_frames.py", "images": "the caption command",
+}  # fmt: skip
 _FILES = ("config.yaml", "model.safetensors", "target.model", "metrics.json")
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model with all that is needed to use it on raw text or images; `source` is None where it reads no text.
+    """A model with all that is needed to use it on what it reads as it comes; `source` is None where that is no text.
 
     config holds the settings of everything that shaped it, beside those of the model itself.
     """
@@ -89,7 +92,7 @@ def save_model(folder: Path, trained: TrainedModel, metrics: dict[str, Any]) -> 
     """Write a model directory into an existing, empty `folder` (see `data.files.atomic_directory`)."""
     tokenizers = {"source": trained.source, "target": trained.target}
     written = {side: tokenizer for side, tokenizer in tokenizers.items() if tokenizer is not None}
-    config: dict[str, Any] = {"format": FORMAT, "reads": "text" if trained.source else "images"}
+    config: dict[str, Any] = {"format": FORMAT, "reads": trained.model.encoder.reads}
     config |= {"model": asdict(trained.model.config)} | trained.config
     config["vocabulary"] = {side: len(tokenizer) for side, tokenizer in written.items()}
     config["length_ratio"] = asdict(trained.length_ratio)
@@ -106,13 +109,17 @@ def save_model(folder: Path, trained: TrainedModel, metrics: dict[str, Any]) -> 
 
 
 def load_model(
-    path: Path, device: torch.device | None = None, image_encoder: Callable[[dict[str, Any]], Encoder] | None = None
+    path: Path,
+    device: torch.device | None = None,
+    image_encoder: Callable[[dict[str, Any]], Encoder] | None = None,
+    *,
+    reads: Literal["text", "frames"] = "text",
 ) -> TrainedModel:
     """Read a model directory.
 
     Args:
-        image_encoder: Makes the encoder of a model that reads images from its configuration; without it, the model is
-            expected to read text.
+        image_encoder: Makes the encoder of a model that reads images from its configuration.
+        reads: What the model is expected to read where no `image_encoder` is given.
 
     Raises:
         UserError: `path` is no model directory, a file is missing, was changed or cut off, does not fit the others,
@@ -128,12 +135,11 @@ def load_model(
             f"{path / 'config.yaml'}: format {config['format']}, but this version reads {FORMAT}: use the version of "
             "verso that wrote it"
         )
-    reads = config.get("reads", "text")
-    if (reads == "images") is (image_encoder is None):
-        command = "caption" if reads == "images" else "translate"
-        raise UserError(f"{path}: this model reads {reads}: use it with the {command} command")
+    found = config.get("reads", "text")
+    if found != ("images" if image_encoder else reads):
+        raise UserError(f"{path}: this model reads {found}: use it with {_USED_WITH[found]}")
     source = None
-    if reads == "text":
+    if found == "text":
         check_manifest(path, ("source.model",))
         source = Tokenizer.load(path / "source.model")
     target = Tokenizer.load(path / "target.model")
@@ -145,7 +151,13 @@ def load_model(
             )
     with torch.device("meta"):
         settings = ModelConfig(**config["model"])
-        encoder = image_encoder(config) if image_encoder else TextEncoder(settings, config["vocabulary"]["source"])
+        encoder: Encoder
+        if image_encoder:
+            encoder = image_encoder(config)
+        elif reads == "frames":
+            encoder = FrameEncoder(settings, config["frames"]["features"])
+        else:
+            encoder = TextEncoder(settings, config["vocabulary"]["source"])
         model = SequenceModel(settings, encoder, len(target))
     model.to_empty(device=device or torch.device("cpu"))
     model.tie()

@@ -24,6 +24,7 @@ from data.readers import fingerprint
 from data.source import Ragged
 from data.tokenizer import UNK_ID, UNKNOWN_TEXT
 from nmt.checkpoint import TrainedModel, load_model, versions
+from nmt.frame_translator import FrameTranslator
 from nmt.metrics import (
     Bucket,
     Difference,
@@ -50,13 +51,13 @@ class Decoding:
     """What is known about translations that a model has just made.
 
     Args:
-        source_unknown_rate: Share of the source's tokens that the model does not know, 0 to 1.
+        source_unknown_rate: Share of the source's tokens that the model does not know, 0 to 1; None of what is no text.
         output_unknown_rate: The same for the tokens it wrote.
         unfinished: Translations cut off at the length limit.
         seconds: Wall-clock time, without loading the model.
     """
 
-    source_unknown_rate: float
+    source_unknown_rate: float | None
     output_unknown_rate: float
     unfinished: int
     seconds: float
@@ -119,14 +120,15 @@ def check_line_counts(texts: Mapping[Path, Sequence[str]]) -> None:
 
 @dataclass(frozen=True)
 class System:
-    """A model, or several that translate together; `source_unknown_rate` is theirs on the text to translate, 0 to 1.
+    """A model, or several that translate together; `source_unknown_rate` is theirs on the text to translate, 0 to 1,
+    and None where they read frames.
 
     model: The only one, if there is one only.
     """
 
-    translator: Translator
+    translator: Translator | FrameTranslator
     lowercase: bool
-    source_unknown_rate: float
+    source_unknown_rate: float | None
     model: TrainedModel | None = None
 
     @classmethod
@@ -151,9 +153,10 @@ class System:
         return cls(translator, models[0].target.lowercase, rate, models[0] if len(models) == 1 else None)
 
     def translate(
-        self, lines: Sequence[str], options: SearchOptions, references: Sequence[Sequence[str]] = ()
+        self, lines: Sequence[Any], options: SearchOptions, references: Sequence[Sequence[str]] = ()
     ) -> SystemOutput:
-        """The best translation of each line, and how likely the `references` (a list for each file) are instead."""
+        """The best translation of each line, or sequence of frames, and how likely the `references` (a list for each
+        file) are instead."""
         started = time.perf_counter()
         found = self.translator.translate(lines, options)
         seconds = time.perf_counter() - started
@@ -187,7 +190,7 @@ def reference_perplexity(
 
 def evaluate(
     system: SystemOutput,
-    sources: Sequence[str],
+    sources: Sequence[str] | None,
     references: Sequence[Sequence[str]],
     *,
     other: SystemOutput | None = None,
@@ -195,7 +198,7 @@ def evaluate(
     """Score a system, and test its difference from another if one is given.
 
     Args:
-        sources: The raw source, for the lengths only.
+        sources: The raw source, for the lengths only; None if it is no text.
         references: The lines of each reference file, in sacrebleu's terms; see nmt/metrics.py for blank ones.
     """
     metrics = make_metrics(references)
@@ -210,7 +213,7 @@ def evaluate(
         exact=exact_match(system.lines, _lower(references) if system.lowercase else references),
         length_ratio=float(metrics["bleu"].corpus_score(system.lines, None).ratio),
         perplexity=system.perplexity,
-        buckets=score_by_length(system.lines, sources, references, lowercase=system.lowercase),
+        buckets=score_by_length(system.lines, sources, references, lowercase=system.lowercase) if sources else [],
         sentences=len(system.lines),
         distinct=len(set(system.lines)),
         empty=sum(not line for line in system.lines),
@@ -255,7 +258,7 @@ def render(found: Evaluation, compared: str = "another system") -> RenderableTyp
     width = max(map(len, signatures))
     parts: list[RenderableType] = [_scores_table(found), ""]
     parts += [Text(f"{name:{width}}  {signature}", style="dim") for name, signature in signatures.items()]
-    parts += ["", _length_table(found), ""]
+    parts += ["", _length_table(found), ""] if found.buckets else [""]
     if found.compare:
         parts += [_compare_table(found.compare, compared), _ABOUT_BOOTSTRAP, ""]
     return Group(*parts, *(Text(remark) for remark in _remarks(found)))
@@ -308,9 +311,11 @@ def _remarks(found: Evaluation) -> list[str]:
     if found.perplexity is not None:
         remarks.append(f"perplexity of the references: {found.perplexity:.2f} a token of the model's vocabulary")
     if how := found.decoding:
+        rate = how.source_unknown_rate
+        of_source = "" if rate is None else f"{rate:.2%} of the source, "
         remarks.append(
-            f"unknown tokens: {how.source_unknown_rate:.2%} of the source, {how.output_unknown_rate:.2%} of the "
-            f"output; {how.unfinished:,} translations cut off at the length limit"
+            f"unknown tokens: {of_source}{how.output_unknown_rate:.2%} of the output; {how.unfinished:,} translations "
+            "cut off at the length limit"
         )
         remarks.append(f"{found.sentences / how.seconds:,.1f} sentences per second ({how.seconds:.1f} s)")
     if found.lowercase:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from data.errors import UserError
+from nmt.frame_translator import FrameTranslation
 from nmt.search import SearchOptions
 from nmt.streaming import Notes, decode_pools
 from nmt.translator import Translation, Translator
@@ -57,8 +58,8 @@ def translate_plain(job: Job, pools: Iterable[list[bytes]], notes: Notes) -> Ite
         yield "".join(f"{row}\n" for row in rows)
 
 
-def plain_rows(number: int, translation: Translation, n_best: int, scores: bool) -> list[str]:
-    """What is written for one line; no translation holds a tab.
+def plain_rows(number: int, translation: Translation | FrameTranslation, n_best: int, scores: bool) -> list[str]:
+    """What is written for one line or sequence of frames; no translation holds a tab.
 
     Several best: for each its line, its rank from 1, its score, its log-probability and its text. Else the text,
     after the score if `scores`.

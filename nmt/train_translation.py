@@ -18,6 +18,7 @@ from nmt.model import text_model
 from nmt.processes import make_accelerator
 from nmt.run_directory import RunDirectory
 from nmt.trainer import Trainer, TrainingData, TrainingResult
+from nmt.translator import Translator
 from nmt.validation import TranslationValidator, ValidationText
 
 
@@ -73,7 +74,12 @@ def train_translation(
     )
     text = ValidationText.read(prepared, training.valid_sentences)
     validator = TranslationValidator(
-        trained, PreparedCorpus(prepared / "valid"), text, training.valid_beam, training.batch_tokens
+        trained,
+        PreparedCorpus(prepared / "valid"),
+        text.references,
+        lambda options: [one.text for one in Translator([trained]).translate(text.sources, options)],
+        training.valid_beam,
+        training.batch_tokens,
     )
     data = TrainingData(train, validator)
     trainer = Trainer(trained, data, training, RunDirectory(run), accelerator, console or Console())

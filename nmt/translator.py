@@ -80,7 +80,7 @@ class Translator:
         assert first.source is not None
         names = names or [f"model {i}" for i in range(1, len(models) + 1)]
         for model, name in zip(models, names, strict=True):
-            _check_pair(first, model, names[0], name)
+            check_pair(first, model, names[0], name)
             model.model.eval()
         self._models = [model.model for model in models]
         self._source, self._target = first.source, first.target
@@ -257,11 +257,12 @@ def _encodable(text: str) -> str:
     return text
 
 
-def _check_pair(first: TrainedModel, other: TrainedModel, name: str, other_name: str) -> None:
+def check_pair(first: TrainedModel, other: TrainedModel, name: str, other_name: str) -> None:
     """Raises UserError if two models cannot write one translation together."""
     differences: Iterable[tuple[bool, str]] = (
         (first.source != other.source, "their source vocabularies differ"),
         (first.target != other.target, "their target vocabularies differ"),
+        (first.config.get("frames") != other.config.get("frames"), "their frames have other features"),
         (
             first.model.config.reverse_source != other.model.config.reverse_source,
             "one of them reads the source backwards",

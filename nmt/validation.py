@@ -1,7 +1,7 @@
 """How good a model is on the validation part: perplexity, and scores of what it really decodes."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -10,7 +10,7 @@ import sacrebleu
 import torch
 
 from data.batching import Plan, plan_in_order
-from data.corpus import PreparedCorpus
+from data.corpus import PreparedCorpus, RowCorpus
 from data.errors import UserError
 from data.readers import read_lines
 from nmt.checkpoint import TrainedModel
@@ -18,7 +18,6 @@ from nmt.metrics import exact_match
 from nmt.model import SequenceModel
 from nmt.rouge import RougeL
 from nmt.search import SearchOptions
-from nmt.translator import Translator
 
 
 @dataclass(frozen=True)
@@ -90,23 +89,25 @@ class ValidationText:
 @dataclass(frozen=True)
 class TranslationValidator:
     """Scores a translator: `bleu` as sacrebleu gives it, the percentage of outputs that are `exact`ly one of their
-    references, both lower-cased for a lower-casing model, and `rouge_l`."""
+    references, both lower-cased for a lower-casing model, and `rouge_l`.
+
+    decode: the best outputs for what the references belong to
+    """
 
     trained: TrainedModel
-    corpus: PreparedCorpus
-    text: ValidationText
+    corpus: PreparedCorpus | RowCorpus
+    references: list[list[str]]
+    decode: Callable[[SearchOptions], Sequence[str]]
     beam: int
     batch_tokens: int
 
     def __call__(self) -> Validation:
         found = perplexity(self.trained.model, plan_in_order(self.corpus.in_order(), batch_tokens=self.batch_tokens))
-        options = SearchOptions(beam=self.beam)
-        hypotheses = [one.text for one in Translator([self.trained]).translate(self.text.sources, options)]
-        lowercase = self.trained.target.lowercase
-        bleu = sacrebleu.corpus_bleu(hypotheses, self.text.references, lowercase=lowercase)
-        references = self.text.references
+        hypotheses = self.decode(SearchOptions(beam=self.beam))
+        lowercase, references = self.trained.target.lowercase, self.references
+        bleu = sacrebleu.corpus_bleu(hypotheses, references, lowercase=lowercase)
         if lowercase:
             references = [[line.lower() for line in each] for each in references]
         exact = exact_match(hypotheses, references)
-        rouge = float(RougeL(self.text.references).corpus_score(hypotheses, None).score)
+        rouge = float(RougeL(self.references).corpus_score(hypotheses, None).score)
         return Validation(found, {"bleu": float(bleu.score), "exact": exact, "rouge_l": rouge})

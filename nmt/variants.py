@@ -23,7 +23,7 @@ from nmt.comparison import (
 from nmt.comparison_figure import draw_comparison
 from nmt.recipe import claim_run
 
-_DATA = ("generate", "scenes", "prepare")  # the sections that decide what data there are
+_DATA = ("generate", "scenes", "gestures", "prepare")  # the sections that decide what data there are
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,8 @@ from scripts.run import built, recipe_parser
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from captioning.recipe import CaptionRecipe
-    from nmt.recipe import Recipe
     from nmt.variants import Variant
+    from scripts.run import AnyRecipe
 
 _BETWEEN_VALUES = re.compile(r",(?![^\[]*\])")  # no comma inside of a list
 
@@ -74,15 +73,16 @@ def main() -> None:
     compare_variants(Path(read.recipe).stem, variants, read.out, console)
 
 
-def variant(
-    varied: dict[str, str], recipe: "Recipe | CaptionRecipe", base: Path | None, console: "Console"
-) -> "Variant":
-    """The stages of one recipe, of either kind."""
+def variant(varied: dict[str, str], recipe: "AnyRecipe", base: Path | None, console: "Console") -> "Variant":
+    """The stages of one recipe, of any kind."""
+    from nmt.frame_recipe import FrameRecipe, prepare_frame_data, run_frame_recipe
     from nmt.recipe import Recipe, prepare_data, run_recipe
     from nmt.variants import Variant
 
     if isinstance(recipe, Recipe):
         prepare, run_all = partial(prepare_data, recipe), partial(run_recipe, recipe)
+    elif isinstance(recipe, FrameRecipe):
+        prepare, run_all = partial(prepare_frame_data, recipe), partial(run_frame_recipe, recipe)
     else:
         from captioning.recipe import prepare_caption_data, run_caption_recipe
 

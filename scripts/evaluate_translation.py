@@ -133,9 +133,8 @@ def find_systems(
     loaded = {}
     for name, folders in model_folders(options).items():
         loaded[name] = system = System.load(folders, texts["source"], options.source)
-        if system.source_unknown_rate > _MANY_UNKNOWN:
-            rate = f"{system.source_unknown_rate:.1%}"
-            warn(f"warning: {options.source}: {folders[0]} does not know {rate} of the tokens")
+        if (rate := system.source_unknown_rate or 0.0) > _MANY_UNKNOWN:
+            warn(f"warning: {options.source}: {folders[0]} does not know {rate:.1%} of the tokens")
     outputs: dict[str, SystemOutput] = {}
     outputs |= {name: SystemOutput(texts[name]) for name in ("hypotheses", "compare") if name in texts}
     for name, system in loaded.items():

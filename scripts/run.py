@@ -10,17 +10,23 @@ import yaml
 from scripts.command import Parser, run
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     import torch
 
     from captioning.recipe import CaptionRecipe
+    from nmt.frame_recipe import FrameRecipe
     from nmt.recipe import DryRun, Recipe
 
+    AnyRecipe: TypeAlias = Recipe | CaptionRecipe | FrameRecipe
+
 RECIPES = Path(__file__).parent / "recipes"
+TASKS = ("translation", "captioning", "frames")
 
 
 @dataclass(frozen=True)
 class Options:
-    recipe: "Recipe | CaptionRecipe"
+    recipe: "AnyRecipe"
     out: Path
     data: Path | None
     resume: bool
@@ -28,9 +34,7 @@ class Options:
     dry_run: bool
 
 
-def recipe_parser(
-    arguments: list[str], name: str, description: str, example: str
-) -> "tuple[Parser, type[Recipe] | type[CaptionRecipe]]":
+def recipe_parser(arguments: list[str], name: str, description: str, example: str) -> "tuple[Parser, type[AnyRecipe]]":
     """What reads the options of the recipe that the first argument names, and the kind of recipe that it is."""
     names = ", ".join(sorted(path.stem for path in RECIPES.glob("*.yaml")))
     description = f"{description} RECIPE is a YAML file, or one of: {names}."
@@ -41,19 +45,19 @@ def recipe_parser(
             Parser(name, description, example).error(f"no recipe {arguments[0]!r}: give a YAML file, or {names}")
     parser = Parser(name, description, example, defaults=[str(file)] if file else [])
     parser.add_argument("recipe", help="A YAML file or the name of a recipe.")
-    parser.add_argument("--task", default="translation", help="translation or captioning; a recipe says which it is.")
+    parser.add_argument("--task", default="translation", help=f"{', '.join(TASKS)}; a recipe says which it is.")
     parser.add_argument("--data", type=Path | None, help="Folder that holds the corpus files.")
     parser.add_argument("--threads", type=int, default=0, help="Threads for torch; 0 lets torch decide.")
     task = _task(file)
     kind = _recipe_class(task)
     if kind is None:
-        parser.error(f"task is {task!r}: it must be translation or captioning")
+        parser.error(f"task is {task!r}: it must be {' or '.join(TASKS)}")
     for section in fields(kind):
         parser.add_class_arguments(section.default_factory, section.name)
     return parser, kind
 
 
-def built(parser: Parser, read: Any, kind: "type[Recipe] | type[CaptionRecipe]") -> "Recipe | CaptionRecipe":
+def built(parser: Parser, read: Any, kind: "type[AnyRecipe]") -> "AnyRecipe":
     """The recipe in what a parser of `recipe_parser` has read."""
     if _recipe_class(read.task) is not kind:
         parser.error(f"--task {read.task}: the recipe is one of another kind: choose another recipe")
@@ -93,22 +97,29 @@ def _task(file: Path | None) -> str:
     return str(read.get("task", "translation")) if isinstance(read, dict) else "translation"
 
 
-def _recipe_class(task: str) -> "type[Recipe] | type[CaptionRecipe] | None":
+def _recipe_class(task: str) -> "type[AnyRecipe] | None":
     if task == "captioning":
         from captioning.recipe import CaptionRecipe
 
         return CaptionRecipe
+    if task == "frames":
+        from nmt.frame_recipe import FrameRecipe
+
+        return FrameRecipe
     from nmt.recipe import Recipe
 
     return Recipe if task == "translation" else None
 
 
-def try_out(recipe: "Recipe | CaptionRecipe", device: "torch.device") -> "DryRun":
+def try_out(recipe: "AnyRecipe", device: "torch.device") -> "DryRun":
     """Build a recipe's model and train it on two random batches."""
+    from nmt.frame_recipe import FrameRecipe, dry_run_frames
     from nmt.recipe import Recipe, dry_run
 
     if isinstance(recipe, Recipe):
         return dry_run(recipe, device)
+    if isinstance(recipe, FrameRecipe):
+        return dry_run_frames(recipe, device)
     from captioning.recipe import dry_run_captions
 
     return dry_run_captions(recipe, device)
@@ -120,6 +131,7 @@ def main() -> None:
     import torch
     from rich.console import Console
 
+    from nmt.frame_recipe import FrameRecipe, run_frame_recipe
     from nmt.recipe import Recipe, run_recipe
 
     if options.threads:
@@ -136,6 +148,8 @@ def main() -> None:
         )
     elif isinstance(options.recipe, Recipe):
         run_recipe(options.recipe, options.out, base=options.data, resume=options.resume, console=console)
+    elif isinstance(options.recipe, FrameRecipe):
+        run_frame_recipe(options.recipe, options.out, base=options.data, resume=options.resume, console=console)
     else:
         from captioning.recipe import run_caption_recipe
 

@@ -13,12 +13,15 @@ import torch
 from rich.console import Console
 
 from data.batching import Batch, Plan
+from data.frame_files import FrameSplit
+from data.gestures import write_gestures
 from data.length_ratio import LengthRatio
 from data.pool import Pool
 from data.prepare import PrepareConfig, prepare
+from data.prepare_frames import FramePrepareConfig, prepare_frames
 from data.readers import ParallelText
 from data.scenes import write_parallel
-from data.source import Ragged
+from data.source import FrameColumn, Ragged
 from data.tokenizer import UNK_ID, Tokenizer, TokenizerConfig
 from nmt.checkpoint import TrainedModel, save_model
 from nmt.config import ModelConfig, TrainingConfig
@@ -34,6 +37,7 @@ TRAINING = TrainingConfig(
 )
 WORDS = 20
 SCENE_WORDS = ["a", "dog", "cat", "sleeps", "runs", "in", "the", "house", "and", "sees", ".", "!", ",", "?"]
+FEATURES = 3  # of a frame
 
 
 def write_prepared(folder: Path, pairs: int = 64, **config) -> Path:
@@ -100,6 +104,26 @@ def collate_source(sentences: list[list[int]], *, reverse_source: bool):
 def random_source(seed: int, lengths: list[int]):
     random = np.random.default_rng(seed)
     return collate_source([random.integers(4, WORDS, n).tolist() for n in lengths], reverse_source=True)
+
+
+def random_sequences(seed: int, lengths: list[int]) -> list[np.ndarray]:
+    """Sequences of three features."""
+    random = np.random.default_rng(seed)
+    return [random.standard_normal((length, FEATURES), dtype=np.float32) for length in lengths]
+
+
+def collate_frames(sequences: list[np.ndarray], *, reverse_source: bool = True):
+    return FrameColumn(sequences).collate(np.arange(len(sequences)), reverse=reverse_source)
+
+
+def write_prepared_frames(folder: Path, sequences: int = 48, **config) -> Path:
+    """A prepared directory of so many drawn gestures to learn from, and eight to validate on."""
+    (folder / "corpus").mkdir(parents=True)
+    write_gestures(folder / "corpus", {"train": sequences, "valid": 8, "test": 6}, seed=1)
+    splits = {name: FrameSplit(file=f"{name}.jsonl") for name in ("train", "valid", "test")}
+    settings = {**splits, "text": TokenizerConfig(min_count=1), **config}
+    prepare_frames(FramePrepareConfig(**settings), folder / "data", base=folder / "corpus")
+    return folder / "data"
 
 
 def weights(folder: Path) -> bytes:

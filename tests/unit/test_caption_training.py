@@ -17,14 +17,14 @@ from captioning.cider import CiderD
 from captioning.cnn import load_network
 from captioning.columns import FeatureColumn, Features
 from captioning.config import ImageConfig, StageConfig
-from captioning.corpus import CaptionCorpus, read_split
+from captioning.corpus import read_split
 from captioning.encoder import ImageEncoder, encoder_of
 from captioning.evaluation import TrainingImages, evaluate_captions
 from captioning.explanation_page import _shade, add_captions, image_page
 from captioning.features import FeatureStore
 from captioning.self_critical import SelfCritical
 from data.batching import Plan, plan_batches
-from data.corpus import PreparedCorpus
+from data.corpus import PreparedCorpus, RowCorpus
 from data.errors import UserError
 from data.source import TensorSource
 from data.tokenizer import BOS_ID, EOS_ID
@@ -227,7 +227,7 @@ def test_translate_and_caption_refuse_each_others_models(trained):
 
 def test_a_random_view_is_drawn_by_seed_and_epoch(data):
     store = FeatureStore.open(data / "features")
-    corpus = CaptionCorpus(PreparedCorpus(data / "text" / "train"), Features(store.array))
+    corpus = RowCorpus(PreparedCorpus(data / "text" / "train"), Features(store.array))
 
     def views(seed, epoch):
         (pool,) = corpus.pools(seed, epoch)
@@ -259,7 +259,7 @@ def test_fine_tuning_changes_the_cnn_at_its_own_rate(data, trained, tmp_path):
 def self_critical(data, model) -> tuple[SelfCritical, Plan]:
     loaded = load_model(model, image_encoder=encoder_of)
     store = FeatureStore.open(data / "features")
-    corpus = CaptionCorpus(PreparedCorpus(data / "text" / "train"), Features(store.array))
+    corpus = RowCorpus(PreparedCorpus(data / "text" / "train"), Features(store.array))
     references = {
         one.row: [[*loaded.target.encode(caption), EOS_ID] for caption in one.captions]
         for one in read_split(data, "train")

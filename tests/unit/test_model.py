@@ -6,21 +6,24 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import WORDS, collate_source, random_batch, random_source, seeded
+from tiny import FEATURES, WORDS, collate_frames, collate_source, random_batch, random_sequences, random_source, seeded
 
 from data.tokenizer import BOS_ID, PAD_ID
 from nmt.config import ModelConfig, TrainingConfig
 from nmt.context import Context
 from nmt.decoder import Decoder
+from nmt.encoder import FrameEncoder
 from nmt.model import SequenceModel, cross_entropy, text_model
 from nmt.recurrent import RecurrentState
 
 LENGTHS = [(3, 5), (6, 2), (1, 1), (4, 4)]
 
 
-def make(seed: int = 3, **config) -> SequenceModel:
+def make(seed: int = 3, reads: str = "text", **config) -> SequenceModel:
     config = ModelConfig(**{"hidden": 8, "embedding": 8, "layers": 2, "dropout": 0.3, **config})
-    return seeded(lambda: text_model(config, WORDS, WORDS), seed)
+    if reads == "text":
+        return seeded(lambda: text_model(config, WORDS, WORDS), seed)
+    return seeded(lambda: SequenceModel(config, FrameEncoder(config, FEATURES), WORDS), seed)
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
@@ -49,17 +52,21 @@ def test_decoder_steps_give_what_forward_gives(layers, residual, tied, embedding
 @given(
     st.sampled_from(["lstm", "gru", "rnn"]), st.booleans(), st.sampled_from(["none", "dot", "general", "additive"]),
     st.sampled_from(["word", "both", "vector"]), st.booleans(), st.integers(1, 2),
-    st.sampled_from([("none", 8), ("target", 6)]),
+    st.sampled_from([("none", 8), ("target", 6)]), st.sampled_from(["text", "frames"]),
 )  # fmt: skip
-@settings(max_examples=80, deadline=None)
-def test_steps_after_an_encoder_give_what_forward_gives(cell, bidirectional, attention, reads, residual, layers, sizes):
-    tied, embedding = ("none", 8) if reads == "vector" else sizes
+@settings(max_examples=100, deadline=None)
+def test_steps_after_an_encoder_give_what_forward_gives(
+    cell, bidirectional, attention, vector, residual, layers, sizes, reads
+):
+    tied, embedding = ("none", 8) if vector == "vector" else sizes
     model = make(
-        cell=cell, bidirectional=bidirectional, attention=attention, source_every_step=reads == "both",
-        repeat_vector=reads == "vector", residual=residual,
-        layers=layers, tied=tied, embedding=embedding,
+        cell=cell, bidirectional=bidirectional, attention=attention, source_every_step=vector == "both",
+        repeat_vector=vector == "vector", residual=residual,
+        layers=layers, tied=tied, embedding=embedding, reads=reads,
     ).eval()  # fmt: skip
     batch = random_batch(0, LENGTHS)
+    if reads == "frames":
+        batch = dataclasses.replace(batch, source=collate_frames(random_sequences(0, [one for one, _ in LENGTHS])))
     together = model.decoder(model.encode(batch.source), batch.target, batch.positions).log_softmax(-1)
     # each row twice, in another order: what is selected goes on alike
     rows = torch.arange(len(LENGTHS)).flip(0).repeat_interleave(2)
@@ -74,10 +81,15 @@ def test_steps_after_an_encoder_give_what_forward_gives(cell, bidirectional, att
 
 @pytest.mark.parametrize("attention", ["dot", "general", "additive"])
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_padding_of_the_source_changes_nothing(attention, bidirectional):
-    model = make(attention=attention, bidirectional=bidirectional, source_every_step=True).eval()
-    alone = collate_source([[5, 6, 7]], reverse_source=True)
-    beside = collate_source([[5, 6, 7], [4, 5, 6, 7, 8, 9]], reverse_source=True)
+@pytest.mark.parametrize("reads", ["text", "frames"])
+def test_padding_of_the_source_changes_nothing(attention, bidirectional, reads):
+    model = make(attention=attention, bidirectional=bidirectional, source_every_step=True, reads=reads).eval()
+    if reads == "text":
+        alone = collate_source([[5, 6, 7]], reverse_source=True)
+        beside = collate_source([[5, 6, 7], [4, 5, 6, 7, 8, 9]], reverse_source=True)
+    else:
+        sequences = random_sequences(0, [3, 6])
+        alone, beside = collate_frames(sequences[:1]), collate_frames(sequences)
     start = torch.full((2,), BOS_ID)
     expected, _ = model.step(start[:1], model.start(alone))
     found, _ = model.step(start, model.start(beside))
@@ -122,6 +134,28 @@ def test_the_encoder_treats_every_row_alone(lengths, layers, reverse):
         torch.testing.assert_close(mine.memory[:, : len(sentence)], alone.memory, atol=1e-5, rtol=0)
         torch.testing.assert_close(mine.state.hidden, alone.state.hidden, atol=1e-5, rtol=0)
         torch.testing.assert_close(mine.state.cell, alone.state.cell, atol=1e-5, rtol=0)
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_frames_are_padded_and_each_sequence_is_reversed_from_its_own_end(lengths, reverse):
+    sequences = random_sequences(1, lengths)
+    source = collate_frames(sequences, reverse_source=reverse)
+    assert source.values.shape == (len(lengths), max(lengths), FEATURES) and source.lengths.tolist() == lengths
+    for row, frames in zip(source.values.numpy(), sequences, strict=True):
+        assert np.array_equal(row[: len(frames)], frames[::-1] if reverse else frames)
+        assert not row[len(frames) :].any()
+
+
+def test_frames_are_standardised_by_the_encoder():
+    encoder = make(reads="frames", dropout=0.0).encoder.eval()
+    sequences = random_sequences(1, [3, 5])
+    plain = encoder(collate_frames(sequences))
+    mean, deviation = np.array([5.0, -1.0, 100.0]), np.array([1.0, 2.0, 50.0])
+    encoder.standardise(mean, deviation)
+    scaled = encoder(collate_frames([(each * deviation + mean).astype(np.float32) for each in sequences]))
+    torch.testing.assert_close(scaled.state.hidden, plain.state.hidden, atol=1e-4, rtol=0)
+    assert not torch.allclose(encoder(collate_frames(sequences)).state.hidden, plain.state.hidden, atol=0.01)
 
 
 def test_a_batchs_loss_is_the_sum_over_its_rows():
