@@ -71,6 +71,6 @@ _STYLE = """
 .seen { display: block; width: 100%; aspect-ratio: var(--ratio); background: var(--image) 0 0 / 100% 100%; }
 .pictures p { display: flex; flex-wrap: wrap; gap: 0 .6rem; align-items: baseline; }
 .pictures p + p { font-size: .75rem; }
-.pictures span.p { min-width: 0; font-size: .85rem; }
+.pictures .p { min-width: 0; font-size: .85rem; }
 .pictures .c { margin: 0; }
 """

@@ -17,10 +17,9 @@ from data.errors import UserError
 from data.readers import read_lines
 from data.tokenizer import Tokenizer
 from nmt.metrics import rows_by_length
-from nmt.page import escaped, table
+from nmt.page import chips, escaped, table
 from nmt.report import (
     SAMPLES,
-    chips,
     configuration,
     counted,
     curves,

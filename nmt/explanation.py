@@ -87,16 +87,12 @@ def _explain(
     forced = [model.decoder.forced(model.encode(batch.source), batch.target, batch.positions) for model in models]
     ids = [*written.tokens, EOS_ID][: len(written.tokens) + written.finished]
     probabilities = torch.stack([one.logits.float().softmax(-1) for one in forced]).mean(0)[: len(ids)].cpu()
-    top = probabilities.topk(min(ALTERNATIVES, probabilities.shape[1]))
-    likeliest = [
-        [Candidate(token, probability) for token, probability in zip(_shown(target, row), values, strict=True)]
-        for row, values in zip(top.indices.tolist(), top.values.tolist(), strict=True)
-    ]
-    chosen = probabilities[range(len(ids)), ids].tolist()
-    steps = [
-        Step(Candidate(token, probability), likely)
-        for token, probability, likely in zip(_shown(target, ids), chosen, likeliest, strict=True)
-    ]
+    steps = []
+    for row, token in zip(probabilities, ids, strict=True):
+        candidates = [token, *row.topk(min(ALTERNATIVES, len(row))).indices.tolist()]
+        names = target.shown(target.tokens(candidates))
+        first, *likeliest = map(Candidate, names, row[candidates].tolist())
+        steps.append(Step(first, likeliest))
     attended = [one.weights[0] for one in forced if one.weights is not None]
     if not attended:
         return Explanation(label, steps, None)
@@ -105,7 +101,3 @@ def _explain(
     if reverse and weights.shape[1] == int(source.lengths[0]):
         weights = weights.flip(1)
     return Explanation(label, steps, weights.cpu().numpy())
-
-
-def _shown(target: Tokenizer, ids: Sequence[int]) -> list[str]:
-    return target.shown(target.tokens(ids))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from nmt.explanation import Candidate, Explanation, Step
-from nmt.page import Page, escaped, number
+from nmt.page import Page, chips, escaped, number, table
 from nmt.translator import Translation, Translator
 from nmt.written import WrittenHypothesis
 
@@ -71,20 +71,13 @@ class ExplanationPage(Page):
         if source:
             parts.append(f'<p class="source" dir="auto">{escaped(source)}</p>')
         parts.append(f'<p class="written" dir="auto">{escaped(best.text) or "(nothing)"}</p>')
-        scores = (
-            f"<span>log-probability <b>{number(best.log_prob)}</b></span><span>score <b>{number(best.score)}</b></span>"
-        )
-        parts.append(f'<p class="scores">{scores}</p>')
+        parts.append(chips({"log-probability": number(best.log_prob), "score": number(best.score)}))
         for one in explanations:
             self._without = self._without or one.weights is None
             parts.append(show(one) if show and one.weights is not None else steps_table(one))
         if len(hypotheses) > 1:
-            rows = "".join(
-                f'<tr><td class="p">{number(one.log_prob)}</td><td dir="auto">{escaped(one.text)}</td></tr>'
-                for one in hypotheses[1:]
-            )
             parts.append(
-                f"<table><thead><tr><th>log-prob.</th><th>next best</th></tr></thead><tbody>{rows}</tbody></table>"
+                table(("next best", "log-prob."), ((one.text, number(one.log_prob)) for one in hypotheses[1:]))
             )
         self.write(f"<section>{''.join(parts)}</section>\n")
 
@@ -149,11 +142,9 @@ main { display: grid; grid-template-columns: minmax(0, 1fr); gap: 1rem; }
 .source { color: var(--soft); }
 .written { font-size: 1.1rem; font-weight: 600; line-height: 1.3; }
 td, th { padding: .15rem .35rem; vertical-align: baseline; white-space: nowrap; }
-section > table { justify-self: start; }
 thead th { vertical-align: bottom; }
 tbody th { color: var(--ink); font-size: .85rem; font-weight: 600; }
-.p { text-align: end; }
-span.p { display: block; min-width: 2.6rem; }
+.p { display: block; min-width: 2.6rem; text-align: end; }
 .bad { color: var(--bad); font-weight: 600; }
 .at { width: 1.9rem; min-width: 1.9rem; padding: .15rem 0; text-align: center; font-size: .75rem; }
 th.at { color: var(--ink); }

@@ -7,7 +7,7 @@ import base64
 import contextlib
 import html
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, TypeVar
@@ -98,6 +98,12 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     )
 
 
+def chips(facts: Mapping[str, str]) -> str:
+    """Named values in a row."""
+    spans = "".join(f"<span>{escaped(name)} <b>{escaped(value)}</b></span>" for name, value in facts.items())
+    return f'<p class="scores">{spans}</p>'
+
+
 def number(value: float) -> str:
     return f"{value:.2f}".replace("-", "−")  # a minus sign is as wide as the digits
 
@@ -139,6 +145,11 @@ h1, .note, .summary { order: -1; }
 .scores b { color: var(--ink); font-variant-numeric: tabular-nums; }
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
 th { color: var(--soft); font-size: .75rem; font-weight: 500; text-align: start; }
+.figures td, .figures th { padding: .15rem 1.2rem .15rem 0; text-align: end; vertical-align: baseline; }
+.figures td:first-child, .figures th:first-child, .figures td:nth-child(3):last-child,
+.figures th:nth-child(3):last-child { text-align: start; }
+.figures td:nth-child(3):last-child { color: var(--soft); }
+.figures tbody tr { border-top: 1px solid var(--line); }
 .scroll { overflow-x: auto; }
 section { display: grid; grid-template-columns: minmax(0, 1fr); gap: .5rem; padding: .9rem 1.1rem;
   background: var(--card); border: 1px solid var(--line); border-radius: .6rem; overflow-wrap: anywhere; }

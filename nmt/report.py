@@ -15,7 +15,7 @@ from data.errors import UserError
 from data.readers import read_lines
 from data.tokenizer import UNK_ID, Tokenizer
 from nmt.metrics import exact_match, read_scored_text, rows_by_length, score_by_length
-from nmt.page import Page, data_uri, escaped, table
+from nmt.page import Page, chips, data_uri, escaped, table
 from nmt.recipe import Recipe, flat
 from nmt.validation import reference_files
 
@@ -216,11 +216,6 @@ def evaluated(found: Mapping[str, Any]) -> str:
     return _details("Search, seeds, files and versions", {name: found[name] for name in names if found.get(name)})
 
 
-def chips(facts: Mapping[str, str]) -> str:
-    spans = "".join(f"<span>{escaped(name)} <b>{escaped(value)}</b></span>" for name, value in facts.items())
-    return f'<p class="scores">{spans}</p>'
-
-
 def groups_html(groups: Mapping[str, str]) -> str:
     """Columns side by side where there is room, each with a heading."""
     parts = "".join(f"<div><h3>{escaped(name)}</h3>{body}</div>" for name, body in groups.items())
@@ -273,11 +268,6 @@ main { display: grid; grid-template-columns: minmax(0, 1fr); gap: 1rem; }
 section > h2 { color: var(--ink); font-size: 1.15rem; font-weight: 600; }
 h3 { font-size: .9rem; margin-bottom: .4rem; }
 section > p, .groups p { color: var(--soft); font-size: .85rem; }
-.figures td, .figures th { padding: .15rem 1.2rem .15rem 0; text-align: end; vertical-align: baseline; }
-.figures td:first-child, .figures th:first-child, .figures td:nth-child(3):last-child,
-.figures th:nth-child(3):last-child { text-align: start; }
-.figures td:nth-child(3):last-child { color: var(--soft); }
-.figures tbody tr { border-top: 1px solid var(--line); }
 .curves { width: 100%; max-width: 60rem; border-radius: .4rem; background: #fff; }
 .groups { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); gap: 1.2rem; }
 dl { display: grid; grid-template-columns: auto minmax(0, 1fr); gap: 0 .7rem; padding: .5rem 0; font-size: .85rem;
