@@ -184,7 +184,7 @@ def reference_perplexity(
     kept = [pair for pair in ids if all(pair)]
     if not kept:
         return None
-    pool = Pool(*(Ragged.of(side) for side in zip(*kept, strict=True)), np.arange(len(kept)))
+    pool = Pool(Ragged.of([one for one, _ in kept]), Ragged.of([two for _, two in kept]), np.arange(len(kept)))
     return perplexity(trained.model, plan_in_order([pool], batch_tokens=2048))
 
 
