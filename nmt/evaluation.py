@@ -181,7 +181,8 @@ def reference_perplexity(
     kept = [pair for pair in ids if all(pair)]
     if not kept:
         return None
-    pool = Pool(*(Ragged.of(side) for side in zip(*kept, strict=True)), np.arange(len(kept)))
+    sides = [Ragged.of(side) for side in zip(*kept, strict=True)]
+    pool = Pool(sides[0], sides[1], np.arange(len(kept)))
     return perplexity(trained.model, plan_in_order([pool], batch_tokens=2048))
 
 
