@@ -144,6 +144,8 @@ def _given(config: PrepareConfig) -> dict[str, ParallelText]:
     given = {name: text for name, text in splits.items() if text != ParallelText()}
     if "train" not in given:
         raise UserError("no training text: give --train.source FILE --train.target FILE, or --train.files FILE")
+    if config.train.history and config.holdout.side != "source":
+        raise UserError("holdout.side target cannot be had of dialogues, which are held out whole: leave it at source")
     for name, text in given.items():
         if text.history != config.train.history:
             raise UserError(

@@ -117,6 +117,7 @@ def run_recipe(recipe: Recipe, out: Path, *, base: Path | None, resume: bool, co
         scores=f"(translations: {out / 'test.translations.txt'})",
         report=out / "data" / "report.json",
         following=[
+            *([f"chat --model {out / 'model'}        talk to it"] if recipe.prepare.train.history else []),
             f"translate --model {out / 'model'} --n-best 3        type a sentence (see {out / 'data' / 'test.source'})",
             "scripts/prepare_translation.py --help               prepare your own text",
         ],
@@ -255,6 +256,8 @@ def _evaluate(recipe: Recipe, out: Path, console: Console) -> None:
     origin = {"search": asdict(recipe.search), "seeds": {"training": recipe.training.seed}}
     origin |= describe(files, {"models": [out / "model"]})
     console.print(render_evaluation(found))
+    if recipe.prepare.train.history:
+        console.print("A good reply may have other words than the reference: go by the perplexity, not by BLEU.")
     if recipe.generate.train and recipe.generate.task != "scenes":
         _score_task(recipe.generate.task, system, out, console)
     write_text(out / "evaluation.json", format_json(found, origin))

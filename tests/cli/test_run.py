@@ -152,6 +152,40 @@ def test_data_is_where_data_says(tmp_path: Path) -> None:
     assert found.returncode == 0, found.stderr
 
 
+SMALL = [
+    "--model.hidden=8", "--model.embedding=8", "--training.max_updates=3", "--training.validate_every=2",
+    "--prepare.holdout.valid=4", "--prepare.holdout.test=5", "--prepare.source.vocab_size=80",
+    "--prepare.source.min_count=1",
+]  # fmt: skip
+
+
+def test_dialogues_are_scored_by_their_perplexity_and_can_be_talked_to(tmp_path: Path) -> None:
+    talk = "\n".join(f"- - Hello {n}\n  - Yes\n  - What is {n * n}?\n  - A number" for n in range(20))
+    (tmp_path / "a.yml").write_text(f"conversations:\n{talk}\n")
+    done = run("conversation", "--out", tmp_path / "run", "--data", tmp_path, *SMALL)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert found["sentences"] == 15
+    assert 1 < found["perplexity"] < 1000
+    assert f"perplexity of the references: {found['perplexity']:.2f}" in done.stdout
+    assert f"chat --model {tmp_path / 'run' / 'model'}" in done.stdout
+
+
+def test_summaries_of_any_fields_are_scored_by_rouge_l(tmp_path: Path) -> None:
+    texts = [{"body": f"It was on day {n} that there was rain. " * 30, "head": f"Rain on day {n}"} for n in range(20)]
+    (tmp_path / "news.jsonl").write_text("".join(json.dumps(text) + "\n" for text in texts))
+    names = ("files=news.jsonl", "source_field=body", "target_field=head")
+    fields = [f"--prepare.train.{name}" for name in names]
+    done = run("summaries", "--out", tmp_path / "run", "--data", tmp_path, *SMALL, *fields)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert 0 <= found["rouge_l"]["score"] <= 100
+    assert "f:1|" in found["rouge_l"]["signature"]
+    assert "ROUGE-L" in done.stdout
+    metrics = json.loads((tmp_path / "run" / "model" / "metrics.json").read_text())
+    assert "rouge_l" in str(metrics)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -142,6 +143,8 @@ def test_splits_must_hold_as_many_turns(tmp_path: Path) -> None:
     config = PrepareConfig(train=ParallelText(files=name, history=2), valid=ParallelText(files=name, history=1))
     with pytest.raises(UserError, match=r"valid\.history is 1, but train\.history is 2"):
         prepare(config, tmp_path / "out", base=tmp_path)
+    with pytest.raises(UserError, match=r"holdout\.side target cannot be had of dialogues"):
+        prepare(replace(config, holdout=Holdout(side="target")), tmp_path / "out", base=tmp_path)
 
 
 def test_the_latest_turn_stays_where_a_source_is_truncated(tmp_path: Path) -> None:
