@@ -65,11 +65,11 @@ def test_a_resumed_run_ends_in_the_same_weights(data, tmp_path, model):
 def test_what_cannot_be_used_has_an_error_and_the_rest_goes_on(data, trained):
     translator = FrameTranslator.load(trained)
     good = read_sequences(data, "test")[0]
-    bad = [np.zeros((0, 2)), np.zeros((4, 3)), np.zeros(4), [[1.0, float("nan")]], None]
+    bad = [np.zeros((0, 4)), np.zeros((4, 3)), np.zeros(4), [[1.0, float("nan")]], None]
     found = translator.translate([*bad, good, *bad])
     assert [bool(one.error) for one in found] == [True] * 5 + [False] + [True] * 5
     assert found[5].text == translator.translate([good])[0].text
-    assert "it has 3 features in a frame, not 2" in found[1].error
+    assert "it has 3 features in a frame, not 4" in found[1].error
     assert translator.translate([]) == [] and translator.translate(bad)[0].text == ""
 
 
