@@ -201,8 +201,14 @@ def generate(folder: Path, config: GenerateConfig) -> None:
                 case "scenes":
                     write_parallel(temporary, sizes, seed=config.seed)
                 case "learning_to_execute":
-                    how = {"curriculum": config.curriculum, "length": config.length, "nesting": config.nesting}
-                    write_programs(temporary, sizes, config.seed, **how)
+                    write_programs(
+                        temporary,
+                        sizes,
+                        config.seed,
+                        curriculum=config.curriculum,
+                        length=config.length,
+                        nesting=config.nesting,
+                    )
                 case "long_lag":
                     write_task(temporary, config.task, sizes, config.seed, lags=config.lags)
                 case _:
