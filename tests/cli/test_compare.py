@@ -4,6 +4,7 @@ import json
 import sys
 
 import pytest
+
 from scripts.command import Parser
 from scripts.compare import main, read_varied
 
