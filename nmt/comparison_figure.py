@@ -39,6 +39,7 @@ def draw_comparison(
         figure.set_layout_engine("constrained")
         for axes, name in zip(grid[0], names, strict=True):
             _draw_bars(axes, summaries, name)
+        grid[0][0].invert_yaxis()  # the axes share it
     figure.suptitle(title)
     figure.savefig(path, dpi=110)
     plt.close(figure)
@@ -85,7 +86,6 @@ def _draw_bars(axes: "Axes", summaries: Sequence[Summary], name: str) -> None:
     bars = axes.barh(rows, [one.mean for one in found], xerr=whiskers, capsize=3)
     axes.bar_label(bars, [f" {shown(one.mean, name)}" for one in found])
     axes.set_yticks(rows, [summary.name for summary in summaries])
-    axes.invert_yaxis()
-    axes.margins(x=0.15)
+    axes.set_xlim(0, 1.2 * max(one.mean + (one.deviation or 0.0) for one in found) or 1.0)
     axes.set(title=f"{name} of the test part")
     axes.grid(axis="x", alpha=0.3)

@@ -4,8 +4,9 @@ import json
 import sys
 
 import pytest
-from test_run_captioning import TINY_RECIPE
-from tiny import ROOT, run
+
+from scripts.command import Parser
+from scripts.compare import main, read_varied
 
 TINY = [
     "--generate.train=40", "--generate.valid=4", "--generate.test=12", "--generate.lags=[2,30]", "--prepare.workers=1",
@@ -13,45 +14,58 @@ TINY = [
 ]  # fmt: skip
 
 
-def compare(*arguments):
-    return run([sys.executable, str(ROOT / "scripts" / "compare.py"), *map(str, arguments)])
+@pytest.fixture
+def compare(monkeypatch, capsys):
+    """Calls the command in this process; returns what it wrote to standard output."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["compare.py", *map(str, arguments)])
+        main()
+        return capsys.readouterr().out
+
+    return call
 
 
-def test_runs_are_compared_and_not_run_again(tmp_path):
-    start = ["long_lag", "--out", tmp_path / "out", *TINY, "--training.optimizer=sgd", "--training.clip_norm=0"]
-    cells = ["--vary", "model.cell=rnn,lstm"]
-    first = compare(*start, *cells, "--vary", "training.learning_rate=0.01,1e30")
-    assert first.returncode == 0, first.stderr
+def test_runs_are_compared_and_not_run_again(compare, tmp_path):
+    out = tmp_path / "out"
+    start = ["long_lag", "--out", out, *TINY, "--training.optimizer=sgd", "--training.clip_norm=0", "--vary"]
+    said = compare(*start, "training.learning_rate=0.01,1e30")
+    good, broken = json.loads((out / "comparison.json").read_text())["runs"]
+    assert broken["name"] == "learning_rate=1e30" and "training.learning_rate" in broken["failure"]
+    assert good["name"] == "learning_rate=0.01" and good["failure"] is None
+    assert good["updates"] == 3 and good["minutes"] > 0 and set(good["groups"]) == {"2", "30"}
+    metrics = json.loads((out / good["name"] / "metrics.json").read_text())
+    assert metrics["exact"] == good["scores"]["exact"] and metrics["sequences"] == 12
+    assert sum(group["sequences"] for group in metrics["groups"].values()) == 12
+    assert said.count("Generated") == 1 and said.count("Prepared already") == 3
+    weights = out / good["name"] / "model" / "model.safetensors"
+    made = weights.stat().st_mtime_ns
+    said = compare(*start, "training.learning_rate=0.01")
+    assert "Trained already" in said and "Evaluated already" in said
+    assert weights.stat().st_mtime_ns == made
+
+
+def test_captioning_recipes_are_compared_too(compare, tmp_path, monkeypatch):
+    """Their own stages, which test_run_captioning.py runs, are called with their own settings."""
+    called = []
+
+    def prepare(recipe, out, *, base, console):
+        called.append(("prepare", out.name, base))
+        (out / "data").mkdir(exist_ok=True)
+
+    def run_all(recipe, out, *, base, resume, console):
+        called.append((recipe.model.cell, out.name, resume))
+        assert (out / "data").is_dir()
+        (out / "evaluation.json").write_text(json.dumps({"cider": 1.25, "bleu4": 0.5}))
+
+    monkeypatch.setattr("captioning.recipe.prepare_caption_data", prepare)
+    monkeypatch.setattr("captioning.recipe.run_caption_recipe", run_all)
+    said = compare("demo_scenes", "--out", tmp_path / "out", "--data", tmp_path, "--vary", "model.cell=gru,lstm")
+    shared = ("prepare", "all", tmp_path)
+    assert called == [shared, ("gru", "cell=gru", True), shared, ("lstm", "cell=lstm", True)]
     found = json.loads((tmp_path / "out" / "comparison.json").read_text())
-    good, broken = [
-        {run["name"]: run for run in found["runs"] if bool(run["failure"]) is failed} for failed in (False, True)
-    ]
-    assert set(good) == {"cell=rnn,learning_rate=0.01", "cell=lstm,learning_rate=0.01"}
-    assert set(broken) == {"cell=rnn,learning_rate=1e30", "cell=lstm,learning_rate=1e30"}
-    assert all("training.learning_rate" in run["failure"] for run in broken.values())
-    for name, one in good.items():
-        assert one["updates"] == 3 and one["minutes"] > 0 and set(one["groups"]) == {"2", "30"}
-        metrics = json.loads((tmp_path / "out" / name / "metrics.json").read_text())
-        assert metrics["exact"] == one["scores"]["exact"] and metrics["sequences"] == 12
-        assert sum(group["sequences"] for group in metrics["groups"].values()) == 12
-    assert first.stdout.count("Prepared already") >= len(found["runs"]) and first.stdout.count("Generated") == 1
-    weights = [path.stat().st_mtime_ns for path in sorted((tmp_path / "out").glob("*/model/model.safetensors"))]
-    again = compare(*start, *cells, "--vary", "training.learning_rate=0.01")
-    assert again.returncode == 0, again.stderr
-    assert again.stdout.count("Trained already") == again.stdout.count("Evaluated already") == len(weights) == 2
-    assert weights == [p.stat().st_mtime_ns for p in sorted((tmp_path / "out").glob("*/model/model.safetensors"))]
-
-
-def test_captioning_recipes_are_compared_too(tmp_path):
-    (tmp_path / "tiny.yaml").write_text(TINY_RECIPE)
-    small = ["--scenes.train=12", "--scenes.valid=2", "--scenes.test=3", "--training.max_updates=2", "--threads=1"]
-    done = compare(tmp_path / "tiny.yaml", "--out", tmp_path / "out", "--vary", "model.cell=gru,lstm", *small)
-    assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "out" / "comparison.json").read_text())
-    assert [set(run["scores"]) for run in found["runs"]] == [{"CIDEr", "BLEU-4"}] * 2
-    assert "CIDEr" in done.stdout and (tmp_path / "out" / "comparison.png").stat().st_size > 1000
-    assert len(list((tmp_path / "out").glob("*/features"))) == 0
-    assert [path.resolve().parent.name for path in (tmp_path / "out").glob("cell=*/data")] == ["all", "all"]
+    assert [one["scores"] for one in found["runs"]] == [{"CIDEr": 1.25, "BLEU-4": 0.5}] * 2
+    assert "CIDEr" in said and "1.250" in said and (tmp_path / "out" / "comparison.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize(
@@ -65,18 +79,16 @@ def test_captioning_recipes_are_compared_too(tmp_path):
         (["--vary", "model.layers=1,0"], "model.layers is 0"),
     ],
 )
-def test_what_is_written_wrong_is_one_line_before_anything_runs(tmp_path, arguments, message):
-    answer = compare("long_lag", "--out", tmp_path / "out", *arguments)
-    assert answer.returncode == 2 and message in answer.stderr and answer.stderr.count("\n") == 1
+def test_what_is_written_wrong_is_one_line_before_anything_runs(tmp_path, arguments, message, compare, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        compare("long_lag", "--out", tmp_path / "out", *arguments)
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
 def test_values_may_be_lists():
-    from scripts.command import Parser
-    from scripts.compare import read_varied
-
-    parser = Parser("x", "", "")
-    assert read_varied(parser, ["generate.lags=[1,2],[3]", "model.layers=1"]) == [
+    assert read_varied(Parser("x", "", ""), ["generate.lags=[1,2],[3]", "model.layers=1"]) == [
         {"generate.lags": "[1,2]", "model.layers": "1"},
         {"generate.lags": "[3]", "model.layers": "1"},
     ]

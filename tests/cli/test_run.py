@@ -193,10 +193,6 @@ def test_summaries_of_any_fields_are_scored_by_rouge_l(tmp_path: Path) -> None:
         (["demo", "--model.hiden=3"], "Did you mean --model.hidden?"),
         (["demo", "--model.layers=0"], "model.layers is 0"),
         (["demo", "--training.learning_rate=fast"], "training.learning_rate"),
-        (["demo", "--task=captioning"], "--task captioning: the recipe is one of another kind"),
-        (["long_lag", "--generate.lags=[]"], "generate.lags is []"),
-        (["learning_to_execute", "--generate.length=0"], "generate.length is 0"),
-        (["learning_to_execute", "--generate.nesting=26"], "generate.nesting is 26: it must be 1 to 25"),
     ],
 )
 def test_wrong_words_are_one_line(arguments: list[str], message: str) -> None:
@@ -204,6 +200,24 @@ def test_wrong_words_are_one_line(arguments: list[str], message: str) -> None:
     assert answer.returncode == 2
     assert message in answer.stderr
     assert answer.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["demo", "--task=captioning"], "--task captioning: the recipe is one of another kind"),
+        (["long_lag", "--generate.lags=[]"], "generate.lags is []"),
+        (["learning_to_execute", "--generate.length=0"], "generate.length is 0"),
+        (["learning_to_execute", "--generate.nesting=26"], "generate.nesting is 26: it must be 1 to 25"),
+    ],
+)
+def test_what_a_recipe_cannot_be_is_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        read_recipe(arguments)
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
 
 
 def test_print_config_can_be_read_back(tmp_path: Path) -> None:
