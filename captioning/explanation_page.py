@@ -37,7 +37,7 @@ def add_captions(
                 explanation, image = captioner.explain(path, one), open_image(path)
             except ImageError:  # gone since it was captioned
                 continue
-            seen = image.crop(tuple(map(round, captioner.network.preprocessing.seen(image))))
+            seen = image.crop(captioner.network.preprocessing.seen(image))
             picture, width, height = thumbnail(seen)
             show = partial(_pictures, picture, f"{width} / {height}")
             page.add(str(path), "", one.hypotheses, [explanation], show)
