@@ -37,8 +37,8 @@ def add_captions(
                 explanation, image = captioner.explain(path, one), open_image(path)
             except ImageError:  # gone since it was captioned
                 continue
-            left, top, right, bottom = map(round, captioner.network.preprocessing.seen(image))
-            picture, width, height = thumbnail(image.crop((left, top, right, bottom)))
+            seen = image.crop(captioner.network.preprocessing.seen(image))
+            picture, width, height = thumbnail(seen)
             show = partial(_pictures, picture, f"{width} / {height}")
             page.add(str(path), "", one.hypotheses, [explanation], show)
 
