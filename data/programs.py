@@ -8,9 +8,7 @@ write is what Python prints when it runs the program.
 import random
 import string
 import zlib
-from collections.abc import Callable
 from pathlib import Path
-from types import CodeType
 from typing import Literal
 
 from data.tasks import TRIES, Example, write_examples
@@ -21,15 +19,17 @@ _PARTS = 10  # into which sources fall; two of them are held out
 
 
 def run_program(source: str) -> str:
-    """What a program prints, found by running it; it can reach nothing but `range` and `print`.
+    """What a program prints, found by running it; `range` and `print` are all that it is given.
 
     Raises:
         ValueError: it is no valid program, or does anything else.
     """
     printed: list[str] = []
     try:
-        code: CodeType = compile(source.replace(";", "\n"), "program", "exec")
-        exec(code, {"__builtins__": {"range": range, "print": lambda value: printed.append(str(value))}})
+        exec(
+            source.replace(";", "\n"),
+            {"__builtins__": {"range": range, "print": lambda value: printed.append(str(value))}},
+        )
     except Exception as error:
         raise ValueError(f"the program {source!r} does not run: {error}") from error
     return "\n".join(printed)
@@ -49,58 +49,33 @@ def make_program(rng: random.Random, length: int, nesting: int) -> Example:
 
 def _write(rng: random.Random, length: int, nesting: int) -> str:
     statements: list[str] = []
-    expression = _integer(rng, length)
+    expression = str(rng.randint(1, 10**length - 1))
     for name in rng.sample(NAMES, nesting):
-        before, expression = rng.choice(_OPERATIONS)(rng, length, expression, name)
+        before, expression = _operation(rng, length, expression, name)
         statements += before
     return ";".join([*statements, f"print({expression})"])
 
 
-def _integer(rng: random.Random, length: int) -> str:
-    return str(rng.randint(1, 10**length - 1))
-
-
-def _small(rng: random.Random, length: int) -> int:
-    return rng.randint(1, 4 * length)
-
-
-def _operands(rng: random.Random, length: int, expression: str, count: int) -> list[str]:
-    """The expression among fresh integers, in any place."""
-    operands = [expression, *(_integer(rng, length) for _ in range(count - 1))]
+def _operation(rng: random.Random, length: int, expression: str, name: str) -> tuple[list[str], str]:
+    """Statements to run first, and a new expression; `name` is a variable that is not in use."""
+    kind = rng.choice(("pair", "product", "assignment", "loop", "choice"))
+    small = str(rng.randint(1, 4 * length))
+    fresh = [str(rng.randint(1, 10**length - 1)) for _ in range(3 if kind == "choice" else 1)]
+    operands = [expression, *([small] if kind == "product" else fresh)]
     rng.shuffle(operands)
-    return operands
-
-
-# Each is given an expression and an unused name; it returns statements to run first, and the new expression.
-def _pair(rng: random.Random, length: int, expression: str, name: str) -> tuple[list[str], str]:
-    one, other = _operands(rng, length, expression, 2)
-    return [], f"({one}{rng.choice('+-')}{other})"
-
-
-def _product(rng: random.Random, length: int, expression: str, name: str) -> tuple[list[str], str]:
-    operands = [expression, str(_small(rng, length))]
-    rng.shuffle(operands)
-    return [], f"({'*'.join(operands)})"
-
-
-def _assignment(rng: random.Random, length: int, expression: str, name: str) -> tuple[list[str], str]:
-    value, other = _operands(rng, length, expression, 2)
-    return [f"{name}={value}"], f"({name}{rng.choice('+-')}{other})"
-
-
-def _loop(rng: random.Random, length: int, expression: str, name: str) -> tuple[list[str], str]:
-    start, change = _operands(rng, length, expression, 2)
-    return [f"{name}={start}", f"for x in range({_small(rng, length)}):{name}{rng.choice('+-')}={change}"], name
-
-
-def _choice(rng: random.Random, length: int, expression: str, name: str) -> tuple[list[str], str]:
-    one, other, left, right = _operands(rng, length, expression, 4)
-    return [], f"({one} if {left}{rng.choice('<>')}{right} else {other})"
-
-
-_OPERATIONS: tuple[Callable[[random.Random, int, str, str], tuple[list[str], str]], ...] = (
-    _pair, _product, _assignment, _loop, _choice,
-)  # fmt: skip
+    one, other, *compared = operands
+    sign = rng.choice("+-")
+    match kind:
+        case "pair":
+            return [], f"({one}{sign}{other})"
+        case "product":
+            return [], f"({one}*{other})"
+        case "assignment":
+            return [f"{name}={one}"], f"({name}{sign}{other})"
+        case "loop":
+            return [f"{name}={one}", f"for x in range({small}):{name}{sign}={other}"], name
+        case _:
+            return [], f"({one} if {rng.choice('<>').join(compared)} else {other})"
 
 
 def difficulty(curriculum: Curriculum, share: float, length: int, nesting: int, rng: random.Random) -> tuple[int, int]:
