@@ -144,7 +144,7 @@ main { display: grid; grid-template-columns: minmax(0, 1fr); gap: 1rem; }
 td, th { padding: .15rem .35rem; vertical-align: baseline; white-space: nowrap; }
 thead th { vertical-align: bottom; }
 tbody th { color: var(--ink); font-size: .85rem; font-weight: 600; }
-.p { display: block; min-width: 2.6rem; text-align: end; }
+.p { display: block; min-width: 2.6rem; padding-inline-end: .35rem; text-align: end; }
 .bad { color: var(--bad); font-weight: 600; }
 .at { width: 1.9rem; min-width: 1.9rem; padding: .15rem 0; text-align: center; font-size: .75rem; }
 th.at { color: var(--ink); }
