@@ -141,7 +141,7 @@ def test_the_stages_can_be_run_one_by_one_without_a_recipe(run, python, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["tiny.yaml", "--task", "translation"], "the recipe is one of captioning"),
+        (["tiny.yaml", "--task", "translation"], "the recipe is one of another kind"),
         (["tiny.yaml", "--image.frist_input", "true"], "Did you mean --image.first_input?"),
         (["tiny.yaml", "--image.first_input", "false"], "the decoder would never see the image"),
     ],
