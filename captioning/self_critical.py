@@ -3,6 +3,11 @@
 Rennie, Marcheret, Mroueh, Ross and Goel (2017), sections 3 and 4: the gradient is that of the sample's log-probability,
 weighted by CIDEr-D(sample) - CIDEr-D(greedy). The end token is a word of every caption, in reward and loss, or the
 model would learn to stop too early.
+
+Most samples are worse than the greedy caption, so most weights are negative. That is no harm as long as what is learnt
+from is what was drawn from: the gradient of a sample's log-probability is then zero on average, whatever constant it is
+weighted with. Where the two differ, a negative weight drives them apart without end. So there is no dropout, and samples
+may hold the unknown token, which no reference does.
 """
 
 from collections.abc import Sequence
@@ -11,15 +16,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from captioning.cider import CiderD
 from captioning.columns import FeatureColumn, PixelColumn
 from data.batching import Batch, Plan, make_batch
 from data.source import Ragged
-from data.tokenizer import EOS_ID
+from data.tokenizer import EOS_ID, UNK_ID
 from nmt.model import SequenceModel
 from nmt.search import Hypothesis, SearchOptions, search
+
+_NO_WORD = -1  # equals no token
 
 
 @dataclass(frozen=True)
@@ -27,7 +34,9 @@ class SelfCritical:
     """Puts a model's own samples in the place of the captions of a batch, weighted by their advantage.
 
     Args:
-        references: The captions of each image as ids with the end token, by its row in the feature cache.
+        model: Its dropout is switched off for good.
+        reward: Counts the same references.
+        references: The captions of each image, by its row in the feature cache; see `reference`.
         longest: The most tokens of a sample.
     """
 
@@ -35,6 +44,11 @@ class SelfCritical:
     reward: CiderD
     references: dict[int, list[list[int]]]
     longest: int
+
+    def __post_init__(self) -> None:
+        for module in self.model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
 
     def __call__(self, batch: Batch, plan: Plan, seed: int) -> Batch:
         """One sample for each caption of the batch; `seed` decides which."""
@@ -52,12 +66,12 @@ class SelfCritical:
 
     @torch.no_grad()
     def _decode(self, batch: Batch, seed: int) -> tuple[list[Hypothesis], list[Hypothesis]]:
-        self.model.eval()  # what is rewarded is what the model writes in use, without dropout
+        self.model.eval()
         rows, device = len(batch.source.lengths), batch.target.device
         lengths = torch.ones(rows, dtype=torch.long, device=device)
         state = self.model.start(batch.source)
         both = []
-        for options in (SearchOptions(sample=True, seed=seed), SearchOptions(beam=1)):
+        for options in (SearchOptions(sample=True, seed=seed, allow_unknown=True), SearchOptions(beam=1)):
             found = search(self.model.step, state, options, min_lengths=lengths, max_lengths=lengths * self.longest)
             both.append([hypotheses[0] for hypotheses in found])
         self.model.train()
@@ -68,6 +82,11 @@ class SelfCritical:
             [one.tokens + [EOS_ID] * one.finished for one in captions], references
         )
         return found
+
+
+def reference(caption: list[int]) -> list[int]:
+    """What samples are compared with: a caption's ids with the end token, and nothing where a word is unknown."""
+    return [*(_NO_WORD if token == UNK_ID else token for token in caption), EOS_ID]
 
 
 def _lengths(samples: Sequence[Hypothesis]) -> Tensor:

@@ -18,12 +18,12 @@ from captioning.config import ImageConfig, StageConfig
 from captioning.corpus import SplitImage, read_split
 from captioning.encoder import ImageEncoder, encoder_of, preprocessing_of
 from captioning.features import FeatureStore
-from captioning.self_critical import SelfCritical
+from captioning.self_critical import SelfCritical, reference
 from captioning.validation import CaptionValidator, column_of
 from data.corpus import PreparedCorpus, RowCorpus
 from data.errors import UserError
 from data.length_ratio import LengthRatio
-from data.tokenizer import EOS_ID, Tokenizer
+from data.tokenizer import Tokenizer
 from nmt.checkpoint import TrainedModel, load_model
 from nmt.config import ModelConfig, TrainingConfig, changed_settings
 from nmt.model import SequenceModel
@@ -188,6 +188,8 @@ def _columns(data: PreparedCaptions, encoder: ImageEncoder, fine_tuned: bool) ->
 
 
 def _self_critical(network: SequenceModel, data: PreparedCaptions) -> Callable[..., Any]:
-    references = {one.row: [[*data.target.encode(caption), EOS_ID] for caption in one.captions] for one in data.train}
+    references = {
+        one.row: [reference(data.target.encode(caption)) for caption in one.captions] for one in data.train
+    }
     longest = data.settings["max_length"]
     return SelfCritical(network, CiderD(list(references.values())), references, longest)

@@ -22,12 +22,12 @@ from captioning.encoder import ImageEncoder, encoder_of
 from captioning.evaluation import TrainingImages, evaluate_captions
 from captioning.explanation_page import _shade, add_captions, image_page
 from captioning.features import FeatureStore
-from captioning.self_critical import SelfCritical
+from captioning.self_critical import SelfCritical, reference
 from data.batching import Plan, plan_batches
 from data.corpus import PreparedCorpus, RowCorpus
 from data.errors import UserError
 from data.source import TensorSource
-from data.tokenizer import BOS_ID, EOS_ID
+from data.tokenizer import BOS_ID, EOS_ID, UNK_ID
 from nmt.checkpoint import load_model
 from nmt.search import SearchOptions
 from nmt.translator import Translator
@@ -261,7 +261,7 @@ def self_critical(data, model) -> tuple[SelfCritical, Plan]:
     store = FeatureStore.open(data / "features")
     corpus = RowCorpus(PreparedCorpus(data / "text" / "train"), Features(store.array))
     references = {
-        one.row: [[*loaded.target.encode(caption), EOS_ID] for caption in one.captions]
+        one.row: [reference(loaded.target.encode(caption)) for caption in one.captions]
         for one in read_split(data, "train")
     }
     plan = next(iter(plan_batches(corpus, batch_tokens=256, seed=1, epoch=0)))
@@ -290,6 +290,25 @@ def test_samples_are_weighted_by_how_much_they_beat_the_greedy_caption(data, tra
         np.testing.assert_allclose(own_weights.numpy(), expected, rtol=1e-5, atol=1e-6)
         start += length
     assert made.weights.abs().max() > 0
+
+
+def test_what_is_learnt_from_a_sample_is_what_it_was_drawn_from(data, trained):
+    """Or else negative rewards, which most samples get, would drive the two apart without end."""
+    rewrite, plan = self_critical(data, trained)
+    batch = plan.collate(reverse_source=True)
+    made = rewrite(batch, plan, 5)
+    assert rewrite.model.training and rewrite.model.config.dropout
+    samples, _ = rewrite._decode(batch, 5)
+    assert all(one.finished for one in samples)
+    rewrite.model.train()
+    learnt = rewrite.model(replace(made, weights=torch.ones_like(made.weights)))
+    assert -learnt.nll.item() == pytest.approx(sum(one.log_prob for one in samples), rel=1e-4)
+
+
+def test_no_unknown_word_is_rewarded():
+    metric = CiderD([[reference([UNK_ID, 7, 8])], [reference([9])]])
+    right, unknown = metric.scores([[6, 7, 8, EOS_ID], [UNK_ID, 7, 8, EOS_ID]], [[reference([UNK_ID, 7, 8])]] * 2)
+    assert right == unknown > 0
 
 
 def test_self_critical_training_starts_from_a_model(data, trained, tmp_path):
