@@ -1,4 +1,4 @@
-"""A captioning recipe: all stages of one experiment in one file, each run once."""
+"""A recipe whose source is images."""
 
 import json
 from collections.abc import Sequence
@@ -35,8 +35,9 @@ from data.tokenizer import SPECIAL_IDS
 from nmt.checkpoint import versions
 from nmt.config import ModelConfig, TrainingConfig
 from nmt.model import SequenceModel
-from nmt.recipe import DryRun, claim_run, evaluate_stage, show_where, train_stage, two_updates
+from nmt.recipe import DryRun, Guide, Recipe, two_updates
 from nmt.search import SearchOptions
+from nmt.trainer import TrainingResult
 
 _SHOWN = 24  # images in the gallery
 
@@ -61,7 +62,7 @@ class DrawnScenesConfig:
 
 
 @dataclass(frozen=True)
-class CaptionRecipe:
+class CaptionRecipe(Recipe):
     """The settings of every stage; a file in scripts/recipes/ has these sections."""
 
     scenes: DrawnScenesConfig = field(default_factory=DrawnScenesConfig)
@@ -72,60 +73,84 @@ class CaptionRecipe:
     stage: StageConfig = field(default_factory=StageConfig)
     search: SearchOptions = field(default_factory=SearchOptions)
 
+    def prepare_data(self, out: Path, base: Path | None, console: Console) -> None:
+        prepared = out / "data"
+        if self.scenes.train:
+            base = out / "corpus"
+            if not base.exists():
+                _draw_scenes(base, self.scenes)
+                console.print(f"Drew {self.scenes.train:,} scenes to learn from.")
+        if (prepared / "text").exists():
+            console.print(f"Prepared already: {prepared}", highlight=False)
+            return
+        console.rule("prepare")
+        console.print(render_report(prepare_captioning(self.prepare, prepared, console, base=base)))
 
-def run_caption_recipe(recipe: CaptionRecipe, out: Path, *, base: Path | None, resume: bool, console: Console) -> None:
-    """Run the stages of a recipe that are not done yet: prepare, train, evaluate, gallery.
+    def train(self, out: Path, resume: bool, console: Console) -> TrainingResult:
+        return train_captioning(
+            out / "data", out, self.image, self.model, self.training, self.stage, resume=resume, console=console
+        )
 
-    Args:
-        out: The run directory. Prepared data goes to `out`/data, the finished model to `out`/model.
-        base: The folder that holds captions and images.
-        resume: Go on with a training that was interrupted.
+    def scored_split(self, out: Path) -> str | None:
+        return "test" if (out / "data" / "text" / "test.jsonl").exists() else "valid"
 
-    Raises:
-        UserError: a stage failed, or `out` was made with other settings.
-    """
-    claim_run(asdict(recipe), asdict(CaptionRecipe()), out)
-    prepared = out / "data"
-    prepare_caption_data(recipe, out, base=base, console=console)
-    train_stage(
-        out,
-        lambda again: train_captioning(
-            prepared, out, recipe.image, recipe.model, recipe.training, recipe.stage, resume=again, console=console
-        ),
-        resume=resume,
-        console=console,
-    )
-    split = "test" if (prepared / "text" / "test.jsonl").exists() else "valid"
-    evaluate_stage(out, split, lambda: _evaluate(recipe, out, split, console), console)
-    show_where(
-        out,
-        console,
-        scores=f"(gallery: {out / 'gallery.html'}, open it in a browser)",
-        report=prepared / "text" / "report.json",
-        following=[
-            f"caption --model {out / 'model'} PHOTO.jpg FOLDER --gallery mine.html",
-            "scripts/prepare_captioning.py --help                prepare your own images",
-        ],
-    )
+    def evaluate(self, out: Path, split: str, console: Console) -> None:
+        captioner = Captioner.load(out / "model")
+        images = read_split(out / "data", split)
+        features = (
+            captioner.read([one.path for one in images]).features
+            if captioner.models[0].config["fine_tuned"]
+            else split_features(FeatureStore.open(out / "data" / "features"), images)
+        )
+        references = [one.captions for one in images]
+        training = TrainingImages.read(out / "data")
+        found = evaluate_captions(captioner.models, features, references, self.search, training)
+        records = ({"image": one.name, "caption": text} for one, text in zip(images, found.captions, strict=True))
+        lines = (json.dumps(record, ensure_ascii=False) for record in records)
+        write_text(out / f"{split}.captions.jsonl", "".join(f"{line}\n" for line in lines))
+        scores = cider_by_image(found.captions, references)
+        write_gallery(out / "gallery.html", captioner, images, features, scores, self.search)
+        origin = {
+            "split": split,
+            "search": asdict(self.search),
+            "seeds": {"training": self.training.seed},
+            "data": {"captions_sha256": fingerprint(out / "data" / "text" / f"{split}.jsonl")},
+            "model": {"path": str(out / "model"), "manifest_sha256": fingerprint(out / "model" / "MANIFEST")},
+            "versions": versions(),
+        }
+        write_text(out / "evaluation.json", result_json(found, origin))
+        console.print(render_evaluation(found))
 
+    def guide(self, out: Path) -> Guide:
+        return Guide(
+            scores=f"(gallery: {out / 'gallery.html'}, open it in a browser)",
+            report=out / "data" / "text" / "report.json",
+            following=[
+                f"caption --model {out / 'model'} PHOTO.jpg FOLDER --gallery mine.html",
+                "scripts/prepare_captioning.py --help                prepare your own images",
+            ],
+        )
 
-def prepare_caption_data(recipe: CaptionRecipe, out: Path, *, base: Path | None, console: Console) -> None:
-    """Put a recipe's drawn scenes into `out`/corpus and its prepared data into `out`/data, unless they are there.
-
-    Raises:
-        UserError: as `prepare_captioning` does.
-    """
-    prepared = out / "data"
-    if recipe.scenes.train:
-        base = out / "corpus"
-        if not base.exists():
-            _draw_scenes(base, recipe.scenes)
-            console.print(f"Drew {recipe.scenes.train:,} scenes to learn from.")
-    if (prepared / "text").exists():
-        console.print(f"Prepared already: {prepared}", highlight=False)
-        return
-    console.rule("prepare")
-    console.print(render_report(prepare_captioning(recipe.prepare, prepared, console, base=base)))
+    def dry_run(self, device: torch.device) -> DryRun:
+        try:
+            with device:
+                network = load_network(self.prepare.network, pretrained=False)
+                encoder = ImageEncoder(self.image, self.model, network, self.prepare.kind)
+                encoder.pretrained.requires_grad_(False)
+                model = SequenceModel(self.model, encoder, self.prepare.text.vocab_size)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        words = 11  # as long as captions are on average
+        rows = max(1, self.training.batch_tokens // (words + 1))
+        batches = []
+        for number in range(2):
+            random = np.random.default_rng(number)
+            captions = Ragged.of(random.integers(SPECIAL_IDS, self.prepare.text.vocab_size, (rows, words)).tolist())
+            features = torch.from_numpy(
+                random.standard_normal((rows, *network.shape(self.prepare.kind)), dtype=np.float32)
+            )
+            batches.append(make_batch(TensorSource.of(features), captions, np.arange(rows)))
+        return two_updates(model, self.training, batches, device)
 
 
 def _draw_scenes(folder: Path, scenes: DrawnScenesConfig) -> None:
@@ -133,34 +158,6 @@ def _draw_scenes(folder: Path, scenes: DrawnScenesConfig) -> None:
     sizes = {"train": scenes.train, "valid": scenes.valid, "test": scenes.test}
     with atomic_directory(folder) as temporary:
         write_captioned_scenes(temporary, sizes, scenes.seed, scenes.captions)
-
-
-def _evaluate(recipe: CaptionRecipe, out: Path, split: str, console: Console) -> None:
-    """Score the finished model; evaluation.json is written last, as the sign that this is done."""
-    captioner = Captioner.load(out / "model")
-    images = read_split(out / "data", split)
-    features = (
-        captioner.read([one.path for one in images]).features
-        if captioner.models[0].config["fine_tuned"]
-        else split_features(FeatureStore.open(out / "data" / "features"), images)
-    )
-    references = [one.captions for one in images]
-    found = evaluate_captions(captioner.models, features, references, recipe.search, TrainingImages.read(out / "data"))
-    records = ({"image": one.name, "caption": text} for one, text in zip(images, found.captions, strict=True))
-    lines = (json.dumps(record, ensure_ascii=False) for record in records)
-    write_text(out / f"{split}.captions.jsonl", "".join(f"{line}\n" for line in lines))
-    scores = cider_by_image(found.captions, references)
-    write_gallery(out / "gallery.html", captioner, images, features, scores, recipe.search)
-    origin = {
-        "split": split,
-        "search": asdict(recipe.search),
-        "seeds": {"training": recipe.training.seed},
-        "data": {"captions_sha256": fingerprint(out / "data" / "text" / f"{split}.jsonl")},
-        "model": {"path": str(out / "model"), "manifest_sha256": fingerprint(out / "model" / "MANIFEST")},
-        "versions": versions(),
-    }
-    write_text(out / "evaluation.json", result_json(found, origin))
-    console.print(render_evaluation(found))
 
 
 def write_gallery(
@@ -189,30 +186,3 @@ def write_gallery(
                     name=image.name,
                 )
             )
-
-
-def dry_run_captions(recipe: CaptionRecipe, device: torch.device) -> DryRun:
-    """Build a recipe's model with a full vocabulary and train it on two batches of random features and words.
-
-    Raises:
-        UserError: its settings contradict each other, or there is no such CNN.
-    """
-    try:
-        with device:
-            network = load_network(recipe.prepare.network, pretrained=False)
-            encoder = ImageEncoder(recipe.image, recipe.model, network, recipe.prepare.kind)
-            encoder.pretrained.requires_grad_(False)
-            model = SequenceModel(recipe.model, encoder, recipe.prepare.text.vocab_size)
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    words = 11  # as long as captions are on average
-    rows = max(1, recipe.training.batch_tokens // (words + 1))
-    batches = []
-    for number in range(2):
-        random = np.random.default_rng(number)
-        captions = Ragged.of(random.integers(SPECIAL_IDS, recipe.prepare.text.vocab_size, (rows, words)).tolist())
-        features = torch.from_numpy(
-            random.standard_normal((rows, *network.shape(recipe.prepare.kind)), dtype=np.float32)
-        )
-        batches.append(make_batch(TensorSource.of(features), captions, np.arange(rows)))
-    return two_updates(model, recipe.training, batches, device)

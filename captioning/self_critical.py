@@ -4,10 +4,10 @@ Rennie, Marcheret, Mroueh, Ross and Goel (2017), sections 3 and 4: the gradient 
 weighted by CIDEr-D(sample) - CIDEr-D(greedy). The end token is a word of every caption, in reward and loss, or the
 model would learn to stop too early.
 
-Most samples are worse than the greedy caption, so most weights are negative. That is no harm as long as what is learnt
-from is what was drawn from: the gradient of a sample's log-probability is then zero on average, whatever constant it is
-weighted with. Where the two differ, a negative weight drives them apart without end. So there is no dropout, and samples
-may hold the unknown token, which no reference does.
+Most samples are worse than the greedy caption, so most weights are negative. That is no harm as long as the model that
+learns from a sample is the one that it was drawn from: the gradient of a sample's log-probability is then zero on
+average, whatever constant it is weighted with. Where the two differ, negative weights drive them apart without end. So
+there is no dropout, and samples may hold the unknown token, which no reference does.
 """
 
 from collections.abc import Sequence

@@ -188,8 +188,6 @@ def _columns(data: PreparedCaptions, encoder: ImageEncoder, fine_tuned: bool) ->
 
 
 def _self_critical(network: SequenceModel, data: PreparedCaptions) -> Callable[..., Any]:
-    references = {
-        one.row: [reference(data.target.encode(caption)) for caption in one.captions] for one in data.train
-    }
+    references = {one.row: [reference(data.target.encode(caption)) for caption in one.captions] for one in data.train}
     longest = data.settings["max_length"]
     return SelfCritical(network, CiderD(list(references.values())), references, longest)

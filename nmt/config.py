@@ -148,7 +148,7 @@ FREE_TO_CHANGE = {
 def changed_settings(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Settings (sections of options) that differ and that would make a resumed run another run."""
     free = {f"training.{name}" for name in FREE_TO_CHANGE} | {"data.base", "data.workers"}
-    old, new = _flat(before), _flat(now)
+    old, new = flat(before), flat(now)
     return [
         f"{name} was {old[name]!r} and is {value!r}"
         for name, value in new.items()
@@ -156,15 +156,12 @@ def changed_settings(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     ]
 
 
-def _flat(settings: dict[str, Any]) -> dict[str, Any]:
-    """Two levels as one, with dotted names."""
-    flat: dict[str, Any] = {}
-    for section, value in settings.items():
-        if isinstance(value, dict):
-            flat |= {f"{section}.{name}": one for name, one in value.items()}
-        else:
-            flat[section] = value
-    return flat
+def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their names on a command line, such as model.hidden."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
 
 
 def _check(config: object, section: str, names: Iterable[str], holds: Callable[[float], bool], rule: str) -> None:

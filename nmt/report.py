@@ -14,9 +14,10 @@ from sacrebleu.metrics.chrf import CHRF
 from data.errors import UserError
 from data.readers import read_lines
 from data.tokenizer import UNK_ID, Tokenizer
+from nmt.config import flat
 from nmt.metrics import exact_match, read_scored_text, rows_by_length, score_by_length
 from nmt.page import Page, chips, data_uri, escaped, table
-from nmt.recipe import Recipe, flat
+from nmt.translation_recipe import TranslationRecipe
 from nmt.validation import reference_files
 
 SAMPLES = 6  # of each kind
@@ -84,7 +85,7 @@ def translation_sections(run: Path) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "Length", test.lengths
     yield "Unknown words", test.unknown
     yield "Data", lambda: data_figures(run / "data" / "report.json")
-    yield "Configuration", lambda: configuration(run, asdict(Recipe()))
+    yield "Configuration", lambda: configuration(run, asdict(TranslationRecipe()))
 
 
 class TestText:

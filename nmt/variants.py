@@ -1,9 +1,8 @@
 """Runs of one recipe with varied settings, each in a directory of its own, sharing the data that are the same."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -21,7 +20,7 @@ from nmt.comparison import (
     write_comparison,
 )
 from nmt.comparison_figure import draw_comparison
-from nmt.recipe import claim_run
+from nmt.recipe import Recipe, claim_run, run_recipe
 
 _DATA = ("generate", "scenes", "gestures", "prepare")  # the sections that decide what data there are
 
@@ -30,46 +29,41 @@ _DATA = ("generate", "scenes", "gestures", "prepare")  # the sections that decid
 class Variant:
     """A recipe with some settings of its own.
 
-    Args:
-        varied: Its values of the varied settings, by their dotted names, as they were written.
-        settings: All settings of the recipe, by section.
-        prepare: Makes corpus and prepared data in a folder, unless they are there.
-        run: Runs all stages in a folder, going on with what was begun there.
+    varied: its values of the varied settings, by their dotted names, as they were written
     """
 
     varied: dict[str, str]
-    settings: dict[str, Any]
-    prepare: Callable[[Path], None]
-    run: Callable[[Path], None]
+    recipe: Recipe
 
 
-def compare_variants(recipe: str, variants: Sequence[Variant], out: Path, console: Console) -> None:
+def compare_variants(name: str, variants: Sequence[Variant], out: Path, base: Path | None, console: Console) -> None:
     """Run the variants and leave comparison.json and comparison.png in `out`, and their tables on the console.
 
     Args:
-        recipe: Its name.
+        name: That of the recipe.
+        base: The folder that holds the corpus files.
 
     Raises:
         UserError: as `run_variants` does.
     """
-    outcomes = run_variants(variants, out, console)
+    outcomes = run_variants(variants, out, base, console)
     summaries = summarize(outcomes)
-    task = variants[0].settings.get("generate", {}).get("task")
+    task = asdict(variants[0].recipe).get("generate", {}).get("task")
     grouped_by = GROUPED_BY.get(task, "group")
-    write_comparison(out / "comparison.json", recipe, outcomes)
+    write_comparison(out / "comparison.json", name, outcomes)
     commonest = max((one.commonest for one in outcomes if one.commonest is not None), default=None)
-    draw_comparison(out / "comparison.png", recipe, summaries, grouped_by, commonest)
+    draw_comparison(out / "comparison.png", name, summaries, grouped_by, commonest)
     console.rule("compared")
     console.print(render_outcomes(outcomes))
     if SEED in variants[0].varied:
         console.print(render_summaries(summaries))
     if any(summary.groups for summary in summaries):
         console.print(render_groups(summaries, grouped_by))
-    for name in ("comparison.json", "comparison.png"):
-        console.print(str(out / name), highlight=False, markup=False, soft_wrap=True)
+    for file in ("comparison.json", "comparison.png"):
+        console.print(str(out / file), highlight=False, markup=False, soft_wrap=True)
 
 
-def run_variants(variants: Sequence[Variant], out: Path, console: Console) -> list[Outcome]:
+def run_variants(variants: Sequence[Variant], out: Path, base: Path | None, console: Console) -> list[Outcome]:
     """Run every variant in `out`/NAME, skipping what is done; variants whose data are the same share them.
 
     A variant that fails is told of in its outcome, and the others go on; it is tried again next time.
@@ -85,8 +79,8 @@ def run_variants(variants: Sequence[Variant], out: Path, console: Console) -> li
         console.rule(f"{number} of {len(variants)}: {name}")
         failure = None
         try:
-            _share_data(variant, out / "prepared" / (run_name(own, keys) or "all"), out / name)
-            variant.run(out / name)
+            _share_data(variant, out / "prepared" / (run_name(own, keys) or "all"), out / name, base, console)
+            run_recipe(variant.recipe, out / name, base=base, resume=True, console=console)
         except UserError as error:
             failure = str(error)
             console.print(f"failed: {failure}", highlight=False, markup=False, soft_wrap=True)
@@ -96,11 +90,11 @@ def run_variants(variants: Sequence[Variant], out: Path, console: Console) -> li
     return outcomes
 
 
-def _share_data(variant: Variant, shared: Path, run: Path) -> None:
+def _share_data(variant: Variant, shared: Path, run: Path, base: Path | None, console: Console) -> None:
     """Make the data of a variant in `shared`, if they are not there, and let the run directory point to them."""
-    settings = {section: values for section, values in variant.settings.items() if section in _DATA}
+    settings = {section: values for section, values in asdict(variant.recipe).items() if section in _DATA}
     claim_run(settings, settings, shared)
-    variant.prepare(shared)
+    variant.recipe.prepare_data(shared, base, console)
     try:
         run.mkdir(exist_ok=True)
         for part in ("corpus", "data"):

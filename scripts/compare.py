@@ -3,19 +3,10 @@
 import itertools
 import re
 import sys
-from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from scripts.command import Parser, run
 from scripts.run import built, recipe_parser
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from nmt.variants import Variant
-    from scripts.run import AnyRecipe
 
 _BETWEEN_VALUES = re.compile(r",(?![^\[]*\])")  # no comma inside of a list
 
@@ -62,37 +53,12 @@ def main() -> None:
     import torch
     from rich.console import Console
 
-    from nmt.variants import compare_variants
+    from nmt.variants import Variant, compare_variants
 
     if read.threads:
         torch.set_num_threads(read.threads)
-    console = Console()
-    variants = [
-        variant(varied, recipe, read.data, console) for varied, recipe in zip(combinations, recipes, strict=True)
-    ]
-    compare_variants(Path(read.recipe).stem, variants, read.out, console)
-
-
-def variant(varied: dict[str, str], recipe: "AnyRecipe", base: Path | None, console: "Console") -> "Variant":
-    """The stages of one recipe, of any kind."""
-    from nmt.frame_recipe import FrameRecipe, prepare_frame_data, run_frame_recipe
-    from nmt.recipe import Recipe, prepare_data, run_recipe
-    from nmt.variants import Variant
-
-    if isinstance(recipe, Recipe):
-        prepare, run_all = partial(prepare_data, recipe), partial(run_recipe, recipe)
-    elif isinstance(recipe, FrameRecipe):
-        prepare, run_all = partial(prepare_frame_data, recipe), partial(run_frame_recipe, recipe)
-    else:
-        from captioning.recipe import prepare_caption_data, run_caption_recipe
-
-        prepare, run_all = partial(prepare_caption_data, recipe), partial(run_caption_recipe, recipe)
-    return Variant(
-        varied,
-        asdict(recipe),
-        partial(prepare, base=base, console=console),
-        partial(run_all, base=base, resume=True, console=console),
-    )
+    variants = [Variant(varied, recipe) for varied, recipe in zip(combinations, recipes, strict=True)]
+    compare_variants(Path(read.recipe).stem, variants, read.out, read.data, Console())
 
 
 if __name__ == "__main__":

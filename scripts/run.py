@@ -10,15 +10,7 @@ import yaml
 from scripts.command import Parser, run
 
 if TYPE_CHECKING:
-    from typing import TypeAlias
-
-    import torch
-
-    from captioning.recipe import CaptionRecipe
-    from nmt.frame_recipe import FrameRecipe
-    from nmt.recipe import DryRun, Recipe
-
-    AnyRecipe: TypeAlias = Recipe | CaptionRecipe | FrameRecipe
+    from nmt.recipe import Recipe
 
 RECIPES = Path(__file__).parent / "recipes"
 TASKS = ("translation", "captioning", "frames")
@@ -26,7 +18,7 @@ TASKS = ("translation", "captioning", "frames")
 
 @dataclass(frozen=True)
 class Options:
-    recipe: "AnyRecipe"
+    recipe: "Recipe"
     out: Path
     data: Path | None
     resume: bool
@@ -34,7 +26,7 @@ class Options:
     dry_run: bool
 
 
-def recipe_parser(arguments: list[str], name: str, description: str, example: str) -> "tuple[Parser, type[AnyRecipe]]":
+def recipe_parser(arguments: list[str], name: str, description: str, example: str) -> "tuple[Parser, type[Recipe]]":
     """What reads the options of the recipe that the first argument names, and the kind of recipe that it is."""
     names = ", ".join(sorted(path.stem for path in RECIPES.glob("*.yaml")))
     description = f"{description} RECIPE is a YAML file, or one of: {names}."
@@ -57,7 +49,7 @@ def recipe_parser(arguments: list[str], name: str, description: str, example: st
     return parser, kind
 
 
-def built(parser: Parser, read: Any, kind: "type[AnyRecipe]") -> "AnyRecipe":
+def built(parser: Parser, read: Any, kind: "type[Recipe]") -> "Recipe":
     """The recipe in what a parser of `recipe_parser` has read."""
     if _recipe_class(read.task) is not kind:
         parser.error(f"--task {read.task}: the recipe is one of another kind: choose another recipe")
@@ -97,7 +89,7 @@ def _task(file: Path | None) -> str:
     return str(read.get("task", "translation")) if isinstance(read, dict) else "translation"
 
 
-def _recipe_class(task: str) -> "type[AnyRecipe] | None":
+def _recipe_class(task: str) -> "type[Recipe] | None":
     if task == "captioning":
         from captioning.recipe import CaptionRecipe
 
@@ -106,23 +98,9 @@ def _recipe_class(task: str) -> "type[AnyRecipe] | None":
         from nmt.frame_recipe import FrameRecipe
 
         return FrameRecipe
-    from nmt.recipe import Recipe
+    from nmt.translation_recipe import TranslationRecipe
 
-    return Recipe if task == "translation" else None
-
-
-def try_out(recipe: "AnyRecipe", device: "torch.device") -> "DryRun":
-    """Build a recipe's model and train it on two random batches."""
-    from nmt.frame_recipe import FrameRecipe, dry_run_frames
-    from nmt.recipe import Recipe, dry_run
-
-    if isinstance(recipe, Recipe):
-        return dry_run(recipe, device)
-    if isinstance(recipe, FrameRecipe):
-        return dry_run_frames(recipe, device)
-    from captioning.recipe import dry_run_captions
-
-    return dry_run_captions(recipe, device)
+    return TranslationRecipe if task == "translation" else None
 
 
 def main() -> None:
@@ -131,29 +109,22 @@ def main() -> None:
     import torch
     from rich.console import Console
 
-    from nmt.frame_recipe import FrameRecipe, run_frame_recipe
-    from nmt.recipe import Recipe, run_recipe
+    from nmt.recipe import run_recipe
 
     if options.threads:
         torch.set_num_threads(options.threads)
     console = Console()
-    if options.dry_run:
-        made = try_out(options.recipe, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-        losses = ", ".join(f"{loss:.3f}" for loss in made.losses)
-        console.print(
-            f"{made.parameters / 1e6:.1f} M parameters, {made.softmax / 1e6:.1f} M of them in the softmax; "
-            f"losses of two batches: {losses} nats a token",
-            highlight=False,
-            soft_wrap=True,
-        )
-    elif isinstance(options.recipe, Recipe):
+    if not options.dry_run:
         run_recipe(options.recipe, options.out, base=options.data, resume=options.resume, console=console)
-    elif isinstance(options.recipe, FrameRecipe):
-        run_frame_recipe(options.recipe, options.out, base=options.data, resume=options.resume, console=console)
-    else:
-        from captioning.recipe import run_caption_recipe
-
-        run_caption_recipe(options.recipe, options.out, base=options.data, resume=options.resume, console=console)
+        return
+    made = options.recipe.dry_run(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    losses = ", ".join(f"{loss:.3f}" for loss in made.losses)
+    console.print(
+        f"{made.parameters / 1e6:.1f} M parameters, {made.softmax / 1e6:.1f} M of them in the softmax; "
+        f"losses of two batches: {losses} nats a token",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def test_captioning_recipes_are_compared_too(compare, tmp_path, monkeypatch):
     """Their own stages, which test_run_captioning.py runs, are called with their own settings."""
     called = []
 
-    def prepare(recipe, out, *, base, console):
+    def prepare(recipe, out, base, console):
         called.append(("prepare", out.name, base))
         (out / "data").mkdir(exist_ok=True)
 
@@ -58,8 +58,8 @@ def test_captioning_recipes_are_compared_too(compare, tmp_path, monkeypatch):
         assert (out / "data").is_dir()
         (out / "evaluation.json").write_text(json.dumps({"cider": 1.25, "bleu4": 0.5}))
 
-    monkeypatch.setattr("captioning.recipe.prepare_caption_data", prepare)
-    monkeypatch.setattr("captioning.recipe.run_caption_recipe", run_all)
+    monkeypatch.setattr("captioning.recipe.CaptionRecipe.prepare_data", prepare)
+    monkeypatch.setattr("nmt.variants.run_recipe", run_all)
     said = compare("demo_scenes", "--out", tmp_path / "out", "--data", tmp_path, "--vary", "model.cell=gru,lstm")
     shared = ("prepare", "all", tmp_path)
     assert called == [shared, ("gru", "cell=gru", True), shared, ("lstm", "cell=lstm", True)]

@@ -13,8 +13,9 @@ import yaml
 
 from data.errors import UserError
 from nmt.config import ModelConfig
-from nmt.recipe import DryRun, GenerateConfig, Recipe, claim_run, generate
-from scripts.run import RECIPES, read_recipe, try_out
+from nmt.recipe import DryRun, claim_run
+from nmt.translation_recipe import GenerateConfig, TranslationRecipe, generate
+from scripts.run import RECIPES, read_recipe
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "run.py"
 NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
@@ -32,13 +33,13 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_recipe_builds_and_takes_two_batches_without_values(name: str) -> None:
-    made = try_out(read_recipe([name]).recipe, torch.device("meta"))
+    made = read_recipe([name]).recipe.dry_run(torch.device("meta"))
     assert made.parameters > made.softmax > 0
 
 
 def test_the_paper_recipe_has_the_papers_size() -> None:
     # section 3.4: 384 M parameters; 80,000 output words of 1,000 weights (and here a bias) each
-    made = try_out(read_recipe(["sutskever2014_wmt14_en_fr"]).recipe, torch.device("meta"))
+    made = read_recipe(["sutskever2014_wmt14_en_fr"]).recipe.dry_run(torch.device("meta"))
     assert made.parameters == pytest.approx(384e6, rel=0.01)
     assert made.softmax == 80_000 * 1_001
 
@@ -47,12 +48,12 @@ def test_the_caption_paper_recipe_has_the_papers_size() -> None:
     """Show and Tell, section 4.3.1: embeddings and LSTM of 512."""
     recipe = read_recipe(["show_and_tell_2015_coco"]).recipe
     assert (recipe.model.hidden, recipe.model.embedding, recipe.prepare.text.min_count) == (512, 512, 5)
-    made = try_out(recipe, torch.device("meta"))
+    made = recipe.dry_run(torch.device("meta"))
     assert made.softmax == 9_000 * 513
 
 
 def test_a_dry_run_computes_a_loss_near_that_of_guessing() -> None:
-    made: DryRun = try_out(read_recipe(["demo", "--model.hidden=8"]).recipe, torch.device("cpu"))
+    made: DryRun = read_recipe(["demo", "--model.hidden=8"]).recipe.dry_run(torch.device("cpu"))
     assert len(made.losses) == 2
     assert made.losses[0] == pytest.approx(torch.tensor(30_000.0).log().item(), abs=0.5)
 
@@ -70,7 +71,7 @@ def test_what_is_generated_is_whole_or_not_there(tmp_path: Path, monkeypatch: py
 
 def test_a_run_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
     """Options that it did not have yet count as their defaults."""
-    settings, defaults = asdict(Recipe(model=ModelConfig(hidden=8))), asdict(Recipe())
+    settings, defaults = asdict(TranslationRecipe(model=ModelConfig(hidden=8))), asdict(TranslationRecipe())
     claim_run(settings, defaults, tmp_path)
     noted = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
     del noted["model"]["attention"]
@@ -227,7 +228,7 @@ def test_print_config_can_be_read_back(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump({name: settings[name] for name in ("generate", "prepare", "model", "training")}))
     assert read_recipe([str(path)]).recipe.model.hidden == 7
-    assert isinstance(read_recipe([str(path)]).recipe, Recipe)
+    assert isinstance(read_recipe([str(path)]).recipe, TranslationRecipe)
 
 
 def test_a_misspelt_key_in_a_recipe_is_named(tmp_path: Path) -> None:

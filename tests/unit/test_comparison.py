@@ -13,7 +13,9 @@ from rich.console import Console
 from data.errors import UserError
 from nmt.comparison import Outcome, Spread, read_outcome, render_outcomes, render_summaries, run_name, summarize
 from nmt.comparison_figure import draw_comparison
+from nmt.config import ModelConfig, TrainingConfig
 from nmt.task_metrics import write_metrics
+from nmt.translation_recipe import GenerateConfig, TranslationRecipe
 from nmt.variants import Variant, compare_variants
 
 PNG = b"\x89PNG"
@@ -27,39 +29,47 @@ class Stages:
     ran: list[str] = field(default_factory=list)
     broken: str = ""
 
-    def variant(self, varied: dict[str, str], **sections: dict[str, object]) -> Variant:
-        return Variant(varied, sections, self.prepare, self.run)
-
-    def prepare(self, folder: Path) -> None:
+    def prepare_data(self, recipe, folder: Path, base: Path | None, console: Console) -> None:
         if not (folder / "data").exists():
             self.prepared.append(folder)
             (folder / "corpus").mkdir()
             (folder / "data").mkdir()
             (folder / "data" / "test.reference").write_text("A\nA\nB\nC\n")
 
-    def run(self, folder: Path) -> None:
+    def run_recipe(self, recipe, folder: Path, *, base: Path | None, resume: bool, console: Console) -> None:
         if self.broken and self.broken in folder.name:
             raise UserError("the loss of update 3 is nan")
-        assert (folder / "data" / "test.reference").read_text()
+        assert resume and (folder / "data" / "test.reference").read_text()
         self.ran.append(folder.name)
         groups = {"10": {"exact": 0.5, "sequences": 2}, "2": {"exact": 1.0, "sequences": 2}}
         write_metrics(folder / "metrics.json", 0.75, 4, groups)
 
 
-def cells(stages: Stages, seed: int = 1) -> list[Variant]:
-    made = {"task": "long_lag", "seed": seed}
-    return [stages.variant({"model.cell": cell}, generate=made, model={"cell": cell}) for cell in ("rnn", "lstm")]
+@pytest.fixture
+def stages(monkeypatch: pytest.MonkeyPatch) -> Stages:
+    made = Stages()
+    monkeypatch.setattr(TranslationRecipe, "prepare_data", lambda recipe, *rest: made.prepare_data(recipe, *rest))
+    monkeypatch.setattr("nmt.variants.run_recipe", made.run_recipe)
+    return made
+
+
+def cells(seed: int = 1) -> list[Variant]:
+    made = GenerateConfig(task="long_lag", seed=seed)
+    return [
+        Variant({"model.cell": cell}, TranslationRecipe(generate=made, model=ModelConfig(cell=cell)))
+        for cell in ("rnn", "lstm")
+    ]
 
 
 def compared(variants: list[Variant], out: Path) -> str:
     console = Console(width=200, record=True, quiet=False, file=(out.parent / "said.txt").open("w"))
-    compare_variants("long_lag", variants, out, console)
+    compare_variants("long_lag", variants, out, None, console)
     return console.export_text()
 
 
-def test_data_that_are_the_same_are_made_once(tmp_path):
-    stages, out = Stages(), tmp_path / "out"
-    text = compared(cells(stages), out)
+def test_data_that_are_the_same_are_made_once(stages, tmp_path):
+    out = tmp_path / "out"
+    text = compared(cells(), out)
     assert stages.prepared == [out / "prepared" / "all"] and stages.ran == ["cell=rnn", "cell=lstm"]
     found = json.loads((out / "comparison.json").read_text())
     assert found["recipe"] == "long_lag"
@@ -71,12 +81,14 @@ def test_data_that_are_the_same_are_made_once(tmp_path):
     assert (tmp_path / "moved" / "cell=rnn" / "data" / "test.reference").exists()
 
 
-def test_data_that_differ_are_made_apart(tmp_path):
-    stages = Stages()
+def test_data_that_differ_are_made_apart(stages, tmp_path):
     variants = [
-        stages.variant({"generate.length": n, "training.seed": seed}, generate={"length": n}, training={"seed": seed})
-        for n in ("1", "2")
-        for seed in ("1", "2")
+        Variant(
+            {"generate.length": str(n), "training.seed": str(seed)},
+            TranslationRecipe(generate=GenerateConfig(length=n), training=TrainingConfig(seed=seed)),
+        )
+        for n in (1, 2)
+        for seed in (1, 2)
     ]
     assert "Mean ± standard deviation over seeds" in compared(variants, tmp_path / "out")
     assert [folder.name for folder in stages.prepared] == ["length=1", "length=2"]
@@ -85,32 +97,31 @@ def test_data_that_differ_are_made_apart(tmp_path):
     assert pointed == {name: name.partition(",")[0] for name in stages.ran}
 
 
-def test_a_failure_is_told_and_the_rest_goes_on(tmp_path):
-    stages = Stages(broken="rnn")
-    text = compared(cells(stages), tmp_path / "out")
+def test_a_failure_is_told_and_the_rest_goes_on(stages, tmp_path):
+    stages.broken = "rnn"
+    text = compared(cells(), tmp_path / "out")
     assert stages.ran == ["cell=lstm"] and text.count("the loss of update 3 is nan") == 2
     runs = json.loads((tmp_path / "out" / "comparison.json").read_text())["runs"]
     assert [run["failure"] for run in runs] == ["the loss of update 3 is nan", None]
     assert runs[0]["scores"] == {}
     stages.broken = "="
     with pytest.raises(UserError, match="none of 2 runs succeeded; the first: the loss of update 3 is nan"):
-        compared(cells(stages), tmp_path / "out")
+        compared(cells(), tmp_path / "out")
 
 
-def test_shared_data_of_other_settings_are_refused(tmp_path):
-    stages = Stages()
-    compared(cells(stages), tmp_path / "out")
+def test_shared_data_of_other_settings_are_refused(stages, tmp_path):
+    compared(cells(), tmp_path / "out")
     with pytest.raises(UserError, match=r"prepared.all: was made with other settings \(generate.seed was 1 and is 2\)"):
-        compared(cells(stages, seed=2), tmp_path / "out")
+        compared(cells(seed=2), tmp_path / "out")
 
 
-def test_an_interruption_ends_all(tmp_path):
-    def interrupt(folder: Path) -> None:
+def test_an_interruption_ends_all(stages, tmp_path, monkeypatch):
+    def interrupt(*_, **__) -> None:
         raise KeyboardInterrupt
 
-    first, second = cells(Stages())
+    monkeypatch.setattr("nmt.variants.run_recipe", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        compared([replace(first, run=interrupt), second], tmp_path / "out")
+        compared(cells(), tmp_path / "out")
 
 
 def test_names_are_short_where_they_can_be():
