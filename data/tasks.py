@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 INTEGERS, READ, WRITTEN = 50, 6, 3  # the founding tutorial's: six integers up to 50, the first three come back reversed
-DIGITS = 3  # of each number to add, at the most
 LONGEST_ECHO = 8
 FIRST_YEAR, LAST_YEAR = 1950, 2049  # so that two digits of a year are enough to tell it
 _MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
@@ -43,14 +42,11 @@ def reverse_integers(rng: random.Random) -> Example:
     return Example(" ".join(numbers), " ".join(reversed(numbers[:WRITTEN])))
 
 
-def add_integers(rng: random.Random) -> Example:
-    """A sum of two numbers of one to three digits; each count of digits is as likely as another."""
-    one, other = (rng.randrange(10 ** (digits - 1) if digits > 1 else 0, 10**digits) for digits in _digits(rng))
+def add_integers(rng: random.Random, longest: int = 3) -> Example:
+    """A sum of two numbers of one to `longest` digits; each count of digits is as likely as another."""
+    digits = [rng.randint(1, longest) for _ in range(2)]
+    one, other = (rng.randrange(10 ** (count - 1) if count > 1 else 0, 10**count) for count in digits)
     return Example(f"{one}+{other}", str(one + other), str(max(len(str(one)), len(str(other)))))
-
-
-def _digits(rng: random.Random) -> list[int]:
-    return [rng.randint(1, DIGITS) for _ in range(2)]
 
 
 def echo(rng: random.Random) -> Example:

@@ -48,7 +48,7 @@ class GenerateConfig:
         seed: Decides what is generated.
         lags: For long_lag: how many steps may lie between the key and its recall.
         curriculum: For learning_to_execute: how difficulty goes along train: baseline, naive, mix or combined.
-        length: For learning_to_execute: digits of the largest integers.
+        length: For learning_to_execute and add_integers: digits of the largest integers.
         nesting: For learning_to_execute: operations of the hardest programs.
     """
 
@@ -193,6 +193,8 @@ def generate(folder: Path, config: GenerateConfig) -> None:
                         length=config.length,
                         nesting=config.nesting,
                     )
+                case "add_integers":
+                    write_task(temporary, config.task, sizes, config.seed, longest=config.length)
                 case "long_lag":
                     write_task(temporary, config.task, sizes, config.seed, lags=config.lags)
                 case _:

@@ -61,6 +61,8 @@ def test_a_dry_run_computes_a_loss_near_that_of_guessing() -> None:
 def test_what_is_generated_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     generate(tmp_path / "dates", GenerateConfig(task="dates", train=30, valid=3, test=4))
     assert len((tmp_path / "dates" / "train.source").read_text().splitlines()) == 30
+    generate(tmp_path / "long", GenerateConfig(task="add_integers", train=30, valid=3, test=4, length=9))
+    assert max(len(line) for line in (tmp_path / "long" / "train.source").read_text().split()) > 15
     generate(tmp_path / "scenes", GenerateConfig(train=5, valid=3, test=4))
     assert sorted(path.name for path in (tmp_path / "scenes").iterdir())[0] == "test.de"
     monkeypatch.setattr("data.tasks.TRIES", 0)

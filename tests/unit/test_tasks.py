@@ -35,13 +35,18 @@ def test_the_first_three_integers_come_back_reversed(seed):
     assert one.target.split() == [numbers[2], numbers[1], numbers[0]]
 
 
-@given(SEEDS)
-def test_sums_are_right(seed):
-    one = add_integers(random.Random(seed))
+@given(SEEDS, st.integers(1, 12))
+def test_sums_are_right(seed, longest):
+    one = add_integers(random.Random(seed), longest)
     left, right = one.source.split("+")
     assert (str(int(left)), str(int(right))) == (left, right)  # no leading zeros
-    assert int(left) + int(right) == int(one.target) < 2000
-    assert one.group == str(max(len(left), len(right)))
+    assert int(left) + int(right) == int(one.target)
+    assert one.group == str(max(len(left), len(right))) and int(one.group) <= longest
+
+
+def test_sums_have_numbers_of_every_length():
+    rng = random.Random(1)
+    assert {add_integers(rng, 5).group for _ in range(200)} == set("12345")
 
 
 @given(SEEDS)
