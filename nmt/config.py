@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from nmt.attention import Kind
-from nmt.recurrent import Cell
+
+Cell = Literal["lstm", "gru", "rnn"]
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class ModelConfig:
         hidden: Units of each layer.
         embedding: Size of the word vectors on both sides.
         dropout: Share of activations dropped on embeddings, between layers and before the output.
+        variational_dropout: Drop the same activations at every step of a sequence (Gal and Ghahramani 2016).
         residual: Add the input of each layer but the first to its output.
         tied: Share weights: none, target (word vectors in and out of the decoder) or all (the source's too, for a
             shared vocabulary). Where hidden differs from embedding, a linear map without bias brings the output to
@@ -41,6 +43,7 @@ class ModelConfig:
     hidden: int = 512
     embedding: int = 512
     dropout: float = 0.4
+    variational_dropout: bool = False
     residual: bool = False
     tied: Literal["none", "target", "all"] = "none"
     reverse_source: bool = True

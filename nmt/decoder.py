@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from nmt.attention import Attention, Memory
 from nmt.config import ModelConfig
 from nmt.context import Context
+from nmt.dropout import Dropout
 from nmt.recurrent import RecurrentStack, RecurrentState
 from nmt.word_vectors import WordVectors
 
@@ -60,10 +61,8 @@ class Decoder(nn.Module):
             )
         words = 0 if config.repeat_vector else config.embedding
         self.embedding = WordVectors(vocabulary, words) if words else None
-        self.dropout = nn.Dropout(config.dropout)
-        self.stack = RecurrentStack(
-            words + vector, config.hidden, config.layers, config.dropout, config.residual, config.cell
-        )
+        self.dropout = Dropout(config)
+        self.stack = RecurrentStack(config, words + vector)
         if config.attention != "none" and not memory:
             raise ValueError(
                 f"model.attention {config.attention}: this source is one vector, with no positions in it: set "
@@ -113,7 +112,7 @@ class Decoder(nn.Module):
         if self.attention is not None:
             attended = self.attention(outputs, state.memory)
             outputs, weights = attended.outputs, attended.weights
-        real = outputs.reshape(-1, outputs.shape[-1]).index_select(0, positions)
+        real = self.dropout(outputs).reshape(-1, outputs.shape[-1]).index_select(0, positions)
         return Forced(self._logits(real), weights)
 
     def step(
@@ -137,6 +136,5 @@ class Decoder(nn.Module):
         return words if vector is None else torch.cat([words, vector], -1)
 
     def _logits(self, outputs: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows vocabulary"]:
-        words = self.dropout(outputs)
-        logits: Tensor = self.output(words if self.projection is None else self.projection(words))
+        logits: Tensor = self.output(outputs if self.projection is None else self.projection(outputs))
         return logits

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from data.source import FrameSource, Source, TextSource
 from nmt.config import ModelConfig
 from nmt.context import Context
+from nmt.dropout import Dropout
 from nmt.recurrent import RecurrentStack
 from nmt.word_vectors import WordVectors
 
@@ -45,11 +46,8 @@ class RecurrentEncoder(Encoder):
         super().__init__(config.hidden if read else 0, config.hidden)
         self.starts_decoder = not config.repeat_vector
         self.embedding = embedding
-        self.dropout = nn.Dropout(config.dropout)
-        self.stack = RecurrentStack(
-            config.embedding, config.hidden, config.layers, config.dropout, config.residual, config.cell,
-            bidirectional=config.bidirectional,
-        )  # fmt: skip
+        self.dropout = Dropout(config)
+        self.stack = RecurrentStack(config, config.embedding, bidirectional=config.bidirectional)
 
     def forward(self, source: Source) -> Context:
         outputs, state = self.stack(self.dropout(self.embed(source)), lengths=source.lengths)

@@ -5,14 +5,15 @@ Shapes: rows are sentences (times beam in search), time is padded length.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-Cell = Literal["lstm", "gru", "rnn"]
+from nmt.config import Cell, ModelConfig
+from nmt.dropout import Dropout
+
 _LAYERS: dict[Cell, Callable[..., nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 
 
@@ -52,29 +53,19 @@ class RecurrentStack(nn.Module):
     """Layers of equal width: LSTM, GRU (Cho et al. 2014) or plain tanh; dropout and residual connections lie between
     them. Where both directions are read, each has half of a layer's width."""
 
-    def __init__(
-        self,
-        inputs: int,
-        hidden: int,
-        layers: int,
-        dropout: float,
-        residual: bool,
-        cell: Cell = "lstm",
-        *,
-        bidirectional: bool = False,
-    ) -> None:
+    def __init__(self, config: ModelConfig, inputs: int, *, bidirectional: bool = False) -> None:
+        """Args: inputs: Size of what the first layer reads."""
         super().__init__()
+        hidden = config.hidden
         self.directions = 1 + bidirectional
         self.layers = nn.ModuleList(
-            _LAYERS[cell](
+            _LAYERS[config.cell](
                 inputs if i == 0 else hidden, hidden // self.directions, batch_first=True, bidirectional=bidirectional
             )
-            for i in range(layers)
+            for i in range(config.layers)
         )
-        self.dropout = nn.Dropout(dropout)
-        self.hidden = hidden
-        self.residual = residual
-        self.cell = cell
+        self.dropout = Dropout(config)
+        self.hidden, self.residual, self.cell = hidden, config.residual, config.cell
 
     def zeros(self, rows: int, like: Tensor) -> RecurrentState:
         state = like.new_zeros(len(self.layers), rows, self.hidden)

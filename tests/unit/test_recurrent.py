@@ -4,14 +4,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import seeded
 
+from nmt.config import Cell, ModelConfig
 from nmt.context import Context
-from nmt.recurrent import Cell, RecurrentStack, RecurrentState
+from nmt.recurrent import RecurrentStack, RecurrentState
 
 CELLS = st.sampled_from(["lstm", "gru", "rnn"])
 
 
 def make(layers: int, residual: bool, cell: Cell = "lstm", *, bidirectional: bool = False) -> RecurrentStack:
-    return seeded(lambda: RecurrentStack(5, 8, layers, 0.5, residual, cell, bidirectional=bidirectional)).eval()
+    config = ModelConfig(cell=cell, layers=layers, hidden=8, dropout=0.5, residual=residual)
+    return seeded(lambda: RecurrentStack(config, 5, bidirectional=bidirectional)).eval()
 
 
 def random_state(layers: int, rows: int, cell: Cell = "lstm") -> RecurrentState:

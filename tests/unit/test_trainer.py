@@ -66,7 +66,7 @@ def script_validations(monkeypatch, *scores):
 MODEL_CHANGES = {
     "layers": 2, "hidden": 12, "embedding": 12, "dropout": 0.5, "residual": True, "tied": "target",
     "reverse_source": False, "init": "uniform", "init_range": 0.3, "cell": "gru", "bidirectional": True,
-    "attention": "additive", "source_every_step": True, "repeat_vector": True,
+    "attention": "additive", "source_every_step": True, "repeat_vector": True, "variational_dropout": True,
 }  # fmt: skip
 TRAINING_CHANGES = {
     "seed": 2, "batch_tokens": 256, "accumulate": 2, "optimizer": "sgd", "learning_rate": 0.01, "weight_decay": 0.5,
