@@ -319,8 +319,9 @@ class Trainer:
 
     def _resume(self, newest: Path) -> None:
         config, _, state = load_checkpoint(newest)
+        before = {**config, "processes": state.get("processes", 1)}
         now = {"model": asdict(self.raw.config), "processes": self.accelerator.num_processes, **self.trained.config}
-        if changed := changed_settings({"processes": 1, **config, **state}, now):
+        if changed := changed_settings(before, now):
             raise UserError(f"{newest}: was trained with other settings ({'; '.join(changed)}): resume with the same")
         load_weights(self.raw, newest)
         self.optimizer.load_state_dict(send_to_device(state["optimizer"], self.accelerator.device))
