@@ -10,7 +10,7 @@ from jsonargparse.typing import PositiveInt
 
 from data.errors import UserError
 from scripts.command import Help, Parser, run
-from scripts.output import open_output
+from scripts.output import check_free, open_output
 from scripts.search_options import add_sampling, add_search, check_sampling, search_options
 
 # what needs torch is imported when it is used: --help and a wrong option answer at once
@@ -40,7 +40,7 @@ def _parser() -> Parser:
     add("--output", metavar="FILE", help="write here instead of to standard output")
     add("--explain", metavar="FILE",
         help="also write an HTML page of the first 100: what was read for each word, the alternatives")  # fmt: skip
-    add("--overwrite", action="store_true", help="replace the page of --explain if it is there already")
+    add("--overwrite", action="store_true", help="replace files that are there already")
     add("--threads", type=PositiveInt, metavar="N", help="processor threads to compute with; by default torch decides")
     add("--batch-tokens", type=PositiveInt, default=4096, metavar="N",
         help="most cells of a batch (sentences x beam x longest source); more takes more memory")  # fmt: skip
@@ -65,6 +65,7 @@ def _translate() -> None:
     parser = _parser()
     args = parser.read()
     _check(parser, args)
+    check_free(args.output, args.overwrite)
     import torch
 
     from nmt.explanation_page import ExplanationPage, add_translations
@@ -107,8 +108,8 @@ def _check(parser: Parser, args: Any) -> None:
             parser.error(f"--{option.replace('_', '-')} needs --jsonl")
     if args.prefix and args.prefix_field:
         parser.error("--prefix and --prefix-field exclude each other")
-    if args.overwrite and not args.explain:
-        parser.error("--overwrite needs --explain")
+    if args.overwrite and not args.explain and not args.output:
+        parser.error("--overwrite needs --output or --explain")
     for name, file in (("FILE", args.file), ("--output", args.output)):
         if args.explain and file and Path(args.explain) == Path(file):
             parser.error(f"--explain and {name} name the same file")

@@ -38,7 +38,7 @@ def call(folder, capsys, monkeypatch):
 
 @pytest.fixture
 def candidates(folder, call) -> str:
-    call(translate, "--model", "one", "source", "--n-best", "3", "--beam", "3", "--output", "list")
+    call(translate, "--model", "one", "source", "--n-best", "3", "--beam", "3", "--output", "list", "--overwrite")
     return "list"
 
 

@@ -241,6 +241,11 @@ def test_output_goes_to_a_file(translate, text, tmp_path):
     out = tmp_path / "out.txt"
     assert translate("--output", str(out), text) == (0, "", "")
     assert out.read_text() == translate(text)[1]
+    code, _, err = translate("--output", str(out), "--n-best", "2", text)
+    assert code == 1 and "exists already: choose another place, or allow it with --overwrite" in err
+    assert out.read_text() == translate(text)[1]
+    assert translate("--output", str(out), "--overwrite", "--n-best", "2", text)[0] == 0
+    assert out.read_text() == translate("--n-best", "2", text)[1]
 
 
 def test_several_models_are_an_ensemble(translate, models, text):
@@ -334,7 +339,7 @@ def test_jsonl_stops_at_a_bad_record_after_those_before_it(translate, tmp_path):
         (["--batch-tokens", "0"], 2, "batch"),
         (["--explain", "nowhere/page.html"], 1, "nowhere/page.html: cannot be written"),
         (["--explain", "."], 1, ".: is no file"),
-        (["--overwrite"], 2, "--overwrite needs --explain"),
+        (["--overwrite"], 2, "--overwrite needs --output or --explain"),
         (["--explain", "page", "--output", "page"], 2, "--explain and --output name the same file"),
         (["--threads", "-1"], 2, "threads"),
         (["--bean", "3"], 2, "Did you mean --beam?"),
@@ -350,7 +355,7 @@ def test_mistakes_are_one_line(translate, text, arguments, code, message):
 def test_the_input_is_not_overwritten(translate, tmp_path):
     path = tmp_path / "text.txt"
     path.write_text("a dog\n")
-    code, _, err = translate("--output", str(path), str(path))
+    code, _, err = translate("--output", str(path), "--overwrite", str(path))
     assert code == 1 and "is the input" in err
     assert path.read_text() == "a dog\n"
 
