@@ -21,6 +21,7 @@ from nmt.config import FREE_TO_CHANGE, TrainingConfig, flat
 from nmt.model import SequenceModel
 from nmt.optimization import make_optimizer
 from nmt.run_directory import RunDirectory
+from nmt.search import BrokenModelError
 from nmt.trainer import TrainingResult
 
 
@@ -70,7 +71,7 @@ class Recipe(ABC):
         """Score the model; evaluation.json is written last, as the sign that this is done.
 
         Raises:
-            ValueError: the model computes no numbers.
+            BrokenModelError: it computes no probabilities.
         """
 
     @abstractmethod
@@ -118,7 +119,7 @@ def run_recipe(recipe: Recipe, out: Path, *, base: Path | None, resume: bool, co
         console.rule(f"evaluate on {split}")
         try:
             recipe.evaluate(out, split, console)
-        except ValueError as error:  # search found NaN: huge weights can be finite and still overflow on other text
+        except BrokenModelError as error:
             raise UserError(f"{run.model}: {error}: lower training.learning_rate or training.clip_norm") from error
     _show_where(recipe.guide(out), out, console)
 

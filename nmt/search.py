@@ -39,6 +39,10 @@ S = TypeVar("S", bound="State")
 P = TypeVar("P", bound="PerSentence")
 
 
+class BrokenModelError(ValueError):
+    """The model computes no probabilities: huge weights can be finite and still overflow on other text."""
+
+
 @runtime_checkable
 class State(Protocol):
     """What a step carries from one token to the next, with one row per hypothesis."""
@@ -280,7 +284,7 @@ def read_pool(beams: Beams, n_best: int) -> list[list[Hypothesis]]:
     columns = beams.pool_tokens, beams.pool_log_probs, beams.pool_scores, beams.log_probs
     for tokens, log_probs, scores, live in zip(*(column.tolist() for column in columns), strict=True):
         if any(math.isnan(value) for value in scores + live):
-            raise ValueError("the model's log-probabilities are NaN: its weights or its input are broken")
+            raise BrokenModelError("the model's log-probabilities are NaN: its weights or its input are broken")
         distinct: dict[tuple[int, ...], Hypothesis] = {}
         ranked = sorted(zip(tokens, log_probs, scores, strict=True), key=lambda entry: -entry[2])
         for row, log_prob, score in ranked:
@@ -288,7 +292,7 @@ def read_pool(beams: Beams, n_best: int) -> list[list[Hypothesis]]:
                 written = tuple(token for token in row if token not in (PAD, EOS))
                 distinct.setdefault(written, Hypothesis(list(written), log_prob, score, EOS in row))
         if not distinct:
-            raise ValueError("the model gives probability zero to everything that may be written")
+            raise BrokenModelError("the model gives probability zero to everything that may be written")
         found.append(list(distinct.values())[:n_best])
     return found
 

@@ -31,6 +31,7 @@ from nmt.optimization import learning_rate, make_optimizer
 from nmt.processes import StopSignal, agree
 from nmt.run_directory import RunDirectory
 from nmt.run_log import RunLog, SilentLog, Throughput, draw_curves, duration
+from nmt.search import BrokenModelError
 from nmt.validation import Validation, Validator
 
 _REPORT_EVERY = 20  # updates between reports, which are the only time a loss is read back from the device
@@ -282,7 +283,7 @@ class Trainer:
         config, position = self.config, self.position
         try:
             found = self.data.validator()
-        except ValueError as error:  # search found NaN
+        except BrokenModelError as error:
             raise self._broken(f"validation at update {position.update:,} failed, {error}", self._last) from error
         # every process has decoded, but on other hardware others may find other scores
         found = broadcast_object_list([found])[0]
