@@ -6,13 +6,12 @@ call. Of two sources, the additive score is that of Bahdanau et al. (2014), sect
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-Kind = Literal["none", "dot", "general", "additive"]
+from nmt.config import Score
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Attended:
 
 
 class Attention(nn.Module):
-    def __init__(self, kind: Kind, hidden: int, features: int) -> None:
+    def __init__(self, kind: Score, hidden: int, features: int) -> None:
         """Args: features: Size of a position of the memory; `dot` compares it with the decoder's `hidden` as it is.
 
         Raises:

@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from nmt.attention import Kind
-
 Cell = Literal["lstm", "gru", "rnn"]
+Score = Literal["none", "dot", "general", "additive"]  # what attention compares positions by
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class ModelConfig:
     tied: Literal["none", "target", "all"] = "none"
     reverse_source: bool = True
     bidirectional: bool = False
-    attention: Kind = "none"
+    attention: Score = "none"
     source_every_step: bool = False
     repeat_vector: bool = False
     init: Literal["default", "uniform"] = "default"

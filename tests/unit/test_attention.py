@@ -4,12 +4,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import seeded
 
-from nmt.attention import Attention, Kind
+from nmt.attention import Attention
+from nmt.config import Score
 
-KINDS: list[Kind] = ["dot", "general", "additive"]
+KINDS: list[Score] = ["dot", "general", "additive"]
 
 
-def make(kind: Kind, features: int = 6) -> Attention:
+def make(kind: Score, features: int = 6) -> Attention:
     return seeded(lambda: Attention(kind, 6, features))
 
 
