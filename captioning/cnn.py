@@ -17,7 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from captioning.efficientnet_lite import LITE_SIZES
 from captioning.pretrained import build, fill, torchvision_weights, weights_file
 from data.errors import UserError
-from data.readers import fingerprint
+from data.text_files import fingerprint
 
 Kind = Literal["pooled", "regions", "grid"]
 REGIONS = 3

@@ -26,9 +26,9 @@ from data.captions import CaptionedImage, CaptionedImages, CaptionSplit, read_ca
 from data.errors import UserError
 from data.files import atomic_directory
 from data.length_ratio import LengthRatio, length_ratio
-from data.readers import fingerprint
 from data.report import SideReport
 from data.row_text import encode_rows, learn_vocabulary
+from data.text_files import fingerprint
 
 _MANY = 10  # names listed of those that are missing; all stand in report.json
 

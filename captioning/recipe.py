@@ -29,8 +29,8 @@ from data.batching import make_batch
 from data.drawing import write_captioned_scenes
 from data.errors import UserError
 from data.files import atomic_directory, write_text
-from data.readers import fingerprint
 from data.source import Ragged, TensorSource
+from data.text_files import fingerprint
 from data.tokenizer import SPECIAL_IDS
 from nmt.checkpoint import versions
 from nmt.config import ModelConfig, TrainingConfig

@@ -14,7 +14,7 @@ from captioning.evaluation import METRICS, how_computed
 from captioning.gallery import GalleryEntry, card
 from captioning.recipe import CaptionRecipe
 from data.errors import UserError
-from data.readers import read_lines
+from data.text_files import read_lines
 from data.tokenizer import Tokenizer
 from nmt.metrics import rows_by_length
 from nmt.page import chips, escaped, table

@@ -9,7 +9,9 @@ from typing import Any
 
 from data.caption_files import CaptionEntry, CaptionFields, entry_of_record, pick, record_captions
 from data.errors import UserError
-from data.readers import DATASET_FILES, ParallelText, load_dataset, resolve, shorten
+from data.fields import shorten
+from data.readers import DATASET_FILES, ParallelText, load_dataset
+from data.text_files import resolve
 
 _SIGNATURES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"RIFF": ".webp", b"BM": ".bmp"}
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from data.errors import UserError
-from data.readers import nearest, read_lines, shorten
+from data.fields import nearest, shorten
+from data.text_files import read_lines
 
 _DELIMITERS = ",\t|;"
 _IMAGE_FIELDS = ("image", "image_name", "file_name", "filename")

@@ -9,7 +9,8 @@ from pathlib import Path
 from data.caption_datasets import read_dataset_entries
 from data.caption_files import CaptionEntry, CaptionFields, read_entries
 from data.errors import UserError
-from data.readers import fail_reading, nearest, read_lines, resolve, shorten
+from data.fields import nearest, shorten
+from data.text_files import fail_reading, read_lines, resolve
 
 
 @dataclass(frozen=True)

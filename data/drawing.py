@@ -10,7 +10,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from data.layout import layout
-from data.scenes import COLOURS, PLACES, SHAPES, Form, Scene, SentencePair, Telling, Thing, english, german
+from data.scene_sentences import Form, SentencePair, Telling, english, german
+from data.scenes import COLOURS, PLACES, SHAPES, Scene, Thing
 
 PICTURE_SCALE = 1.3  # `picture_scene`s leave room for shapes that are larger by this factor
 _OVERSAMPLING = 4

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data.errors import UserError
-from data.readers import fail_reading, nearest, read_records, string_field
+from data.fields import nearest, string_field
 from data.source import Frames
+from data.text_files import fail_reading, read_records
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,15 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+import datasets
 import numpy as np
 import numpy.typing as npt
 
 from data.errors import UserError
+from data.rows import column, write_lines
 
 TRAIN, VALID, TEST = 0, 1, 2
 
@@ -108,3 +111,50 @@ def _scramble(keys: npt.NDArray[np.uint64], seed: int) -> npt.NDArray[np.uint64]
     ranks = (ranks ^ (ranks >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     ranks = (ranks ^ (ranks >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return ranks ^ (ranks >> np.uint64(31))
+
+
+def hold_out(
+    splits: dict[str, datasets.Dataset], holdout: Holdout, folder: Path, *, dialogues: bool = False
+) -> list[str]:
+    """Move held-out sentences from train to splits of their own and write each with all of its translations.
+
+    Spellings of one sentence ("Go!", "go.") leave train together; the first of them stands in the split. Of
+    `dialogues`, it is whole ones that leave, and with each all that open in the same way.
+    """
+    if not holdout.valid and not holdout.test:
+        return []
+    train = splits["train"]
+    keys = group_keys(column(train, "opening")) if dialogues else column(train, f"{holdout.side}_key")
+    where = split_pairs(keys, holdout)
+    notes = []
+    for name, code in (("valid", VALID), ("test", TEST)):
+        rows = np.flatnonzero(where == code)
+        if not len(rows):
+            continue
+        first: dict[int, str] = {}
+        references: dict[str, list[str]] = {}
+        kept = []
+        for index, row in zip(rows.tolist(), train.select(rows), strict=True):
+            spelling = first.setdefault(row["source_key"], row["source"])
+            if row["source"] == spelling:
+                kept.append(index)
+                known = references.setdefault(spelling, [])
+                if row["target"] not in known:
+                    known.append(row["target"])
+        splits[name] = train.select(kept)
+        write_lines(folder / f"{name}.source", references)
+        most = max(map(len, references.values()))
+        for n in range(most):
+            # a sentence with fewer translations than others repeats its first, which changes no BLEU; a blank line
+            # would count as a translation of no words
+            translations = (each[n] if n < len(each) else each[0] for each in references.values())
+            write_lines(folder / f"{name}.reference{n or ''}", translations)
+        notes.append(
+            f"{name}: {len(references):,} sentences held out of train with up to {most} translations each; "
+            f"{len(rows) - len(kept):,} pairs with another spelling of one of them were left out of every split"
+        )
+    rows = np.flatnonzero(where == TRAIN)
+    if not len(rows):
+        raise UserError(f"holdout leaves no pair to train on (of {len(train):,}): lower --holdout.valid or .test")
+    splits["train"] = train.select(rows)
+    return notes

@@ -25,10 +25,10 @@ from data.errors import UserError
 from data.files import atomic_directory
 from data.frame_files import FrameError, FrameSplit, as_frames, read_frames
 from data.length_ratio import length_ratio
-from data.readers import fingerprint, resolve
 from data.report import PrepareReport, SideReport, SplitReport, VocabularyReport, percentiles, write_report
 from data.row_text import encode_rows, learn_vocabulary
 from data.source import Frames
+from data.text_files import fingerprint, resolve
 from data.tokenizer import TokenizerConfig
 
 _SHOWN = 3  # records named of those that are left out; all stand in a file

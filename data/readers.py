@@ -3,22 +3,18 @@
 Every reader streams, so that a corpus need not fit in memory; what cannot be read raises a `UserError`.
 """
 
-import difflib
 import glob
-import gzip
-import hashlib
-import json
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, NoReturn, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias
 
 from data.dialogues import parse_conversations, split_dialogue
 from data.errors import UserError
+from data.fields import find_field, nearest, shorten, string_field
+from data.text_files import fail_reading, read_lines, read_records, resolve
 
-_BLOCK_BYTES = 1 << 20
 _BATCH_ROWS = 1000
 DATASET_FILES = ("arrow", "csv", "json", "parquet")  # kinds of files that `datasets` reads
 _KINDS = {".tsv": "tsv", ".txt": "tsv", ".json": "jsonl", ".jsonl": "jsonl", ".ndjson": "jsonl"}
@@ -128,31 +124,6 @@ def paths(text: ParallelText, base: Path | None = None) -> list[Path]:
     return local
 
 
-def read_lines(path: Path) -> Iterator[str]:
-    """Read the lines of a UTF-8 text file, unpacked if its name ends in `.gz`, in constant memory.
-
-    Only LF and CR LF end a line: characters such as U+0085 and U+2028 stay inside it. A byte order mark at
-    the start of the file is left out.
-
-    Raises:
-        UserError: while reading, if the file is missing, a folder, empty, damaged, not UTF-8 or not readable
-    """
-    return chain.from_iterable(_line_blocks(path))
-
-
-def fingerprint(path: Path) -> str:
-    """The SHA-256 of the bytes of a file, in hexadecimal.
-
-    Raises:
-        UserError: the file is missing, is a folder or may not be read
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        fail_reading(path, error)
-
-
 def _check_given(text: ParallelText) -> None:
     if bool(text.source or text.target) + (text.dataset is not None or bool(text.files)) != 1:
         raise UserError(
@@ -177,10 +148,6 @@ def _check_given(text: ParallelText) -> None:
         raise UserError(f"turns_field {text.turns_field!r} is for dialogues: set history to the turns of a source")
 
 
-def resolve(name: str, base: Path | None) -> Path:
-    return (base or Path()) / Path(name).expanduser()
-
-
 def _matching(name: str, base: Path | None) -> list[Path]:
     """The file of this name; or all that a name with * stands for."""
     path = resolve(name, base)
@@ -190,30 +157,6 @@ def _matching(name: str, base: Path | None) -> list[Path]:
     if not found:
         raise UserError(f"{path}: no file fits this name. It was looked for in {path.parent.absolute()}.")
     return found
-
-
-def _line_blocks(path: Path) -> Iterator[list[str]]:
-    # Decoding and splitting a block at a time is several times as fast as a line at a time.
-    number = 0
-    try:
-        with cast(BinaryIO, gzip.open(path)) if path.suffix.lower() == ".gz" else path.open("rb") as file:
-            while data := file.read(_BLOCK_BYTES):
-                data += file.readline()
-                try:
-                    block = data.decode()
-                except UnicodeDecodeError as error:
-                    _fail_decoding(path, data, number, error)
-                if number == 0:
-                    block = block.removeprefix("\ufeff")
-                lines = block.replace("\r\n", "\n").split("\n")
-                if not lines[-1]:
-                    lines.pop()
-                number += len(lines)
-                yield lines
-    except (OSError, EOFError, zlib.error) as error:
-        fail_reading(path, error)
-    if number == 0:
-        raise UserError(f"{path}: the file is empty. Check that it was written or downloaded completely.")
 
 
 def _aligned_pairs(source: Path, target: Path) -> Iterator[Pair]:
@@ -292,24 +235,6 @@ def _jsonl_pairs(path: Path, text: ParallelText) -> Iterator[Pair]:
         yield from _pairs(record, text, f"{path}, line", number)
 
 
-def read_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of a JSON-lines file, each with the number of its line; raises UserError as `read_lines` does."""
-    place = f"{path}, line"
-    for number, line in enumerate(read_lines(path), 1):
-        try:
-            record = json.loads(line)
-            if "\\ud" in line.lower():  # half a surrogate pair is valid JSON, but no text that could be written
-                json.dumps(record, ensure_ascii=False).encode()
-        except (ValueError, RecursionError) as error:
-            raise UserError(
-                f"{place} {number}: not valid JSON ({error}): {shorten(line)}. Correct or delete the line. "
-                'Each line must be a JSON object; to read a file that is one JSON array, set dataset to "json".'
-            ) from error
-        if not isinstance(record, dict):
-            raise UserError(f"{place} {number}: not a JSON object: {shorten(line)}. Give it named fields.")
-        yield number, record
-
-
 def _dataset_pairs(text: ParallelText, name: str, base: Path | None, local: list[Path]) -> Iterator[Pair]:
     place = f"dataset {name!r}, row" if len(local) != 1 else f"{local[0]}, row"
     number = 0
@@ -375,88 +300,10 @@ def _pairs(record: Mapping[str, object], text: ParallelText, place: str, number:
 
 
 def _turns(record: Mapping[str, object], name: str, place: str, number: int) -> list[str]:
-    value = _find(record, name, "turns_field", place, number)
+    value = find_field(record, name, "turns_field", place, number)
     if not isinstance(value, list) or not all(isinstance(turn, str) for turn in value):
         raise UserError(
             f"{place} {number}: field {name!r} holds {shorten(value)}, not a list of texts. Correct the data, or set "
             f"turns_field; where each turn is an object, to {name}.FIELD with the field of its text."
         )
     return value
-
-
-def string_field(record: Mapping[str, object], name: str | int, option: str, place: str, number: int) -> str:
-    """What a field holds; raises UserError naming the `option` to set if it is missing or holds something else."""
-    value = _find(record, str(name), option, place, number)
-    if not isinstance(value, str):
-        raise UserError(
-            f"{place} {number}: field {str(name)!r} holds {shorten(value)}, not a string. Correct the data, or "
-            f"set {option} to a field of text; there are: {', '.join(_field_names(record))}."
-        )
-    return value
-
-
-def _find(record: Mapping[str, object], name: str, option: str, place: str, number: int) -> object:
-    value: object = record
-    for part in [name] if name in record else name.split("."):
-        try:
-            value = _inside(value, part)
-        except KeyError:
-            near = nearest(name, _field_names(record))
-            raise UserError(f"{place} {number}: no field {name!r}.{near} Set {option}.") from None
-    return value
-
-
-def _inside(value: object, part: str) -> object:
-    """A field of an object, or of every object of a list."""
-    if isinstance(value, list):
-        return [_inside(one, part) for one in value]
-    if not isinstance(value, dict):
-        raise KeyError(part)
-    return value[part]
-
-
-def _field_names(record: Mapping[str, object], prefix: str = "") -> list[str]:
-    names = []
-    for name, value in record.items():
-        names += _field_names(value, f"{prefix}{name}.") if isinstance(value, dict) else [f"{prefix}{name}"]
-    return names
-
-
-def nearest(name: str, names: list[str]) -> str:
-    lowered = {known.lower(): known for known in names}
-    near = difflib.get_close_matches(name.lower(), lowered, n=1)
-    question = f" Did you mean {lowered[near[0]]!r}?" if near else ""
-    return f"{question} There are: {', '.join(names) or 'none'}."
-
-
-def shorten(value: object) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 60 else f"{shown[:60]}…"
-
-
-def _fail_decoding(path: Path, data: bytes, lines_before: int, error: UnicodeDecodeError) -> NoReturn:
-    number = lines_before + data.count(b"\n", 0, error.start) + 1
-    offset = error.start - (data.rfind(b"\n", 0, error.start) + 1)
-    encoding = "UTF-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "WINDOWS-1252"
-    hint = f"If the file is in another encoding, convert it: iconv -f {encoding} -t UTF-8 {path} > NEW_FILE"
-    if data.startswith(b"\x1f\x8b"):
-        hint = "The file is compressed with gzip: rename it to end in .gz"
-    raise UserError(
-        f"{path}, line {number}: not valid UTF-8: byte 0x{data[error.start]:02x} at byte {offset} of the "
-        f"line, counted from 0. {hint}."
-    ) from error
-
-
-def fail_reading(path: Path, error: Exception) -> NoReturn:
-    what = f"cannot be read: {error}. Check the file and the disk it is on."
-    if isinstance(error, FileNotFoundError):
-        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*")], n=1)
-        found = f"the name nearest to it there is {near[0]!r}" if near else "no name there is like it"
-        what = f"no such file. It was looked for in {path.parent.absolute()}; {found}. Correct the path."
-    elif isinstance(error, IsADirectoryError):
-        what = "is a folder, not a file. Name the files in it."
-    elif isinstance(error, PermissionError):
-        what = f"no permission to read it. Allow it with: chmod u+r {path}"
-    elif isinstance(error, (gzip.BadGzipFile, EOFError, zlib.error)):
-        what = f"damaged, truncated or not gzip: {error}. Download or compress it again."
-    raise UserError(f"{path}: {what}") from error

@@ -12,7 +12,7 @@ from typing import Any
 from rich.table import Table
 
 from data.files import write_text
-from data.readers import read_lines
+from data.text_files import read_lines
 from nmt.checkpoint import load_checkpoint, versions
 from nmt.run_directory import RunDirectory
 from nmt.task_metrics import label_order

@@ -20,8 +20,8 @@ from data.batching import plan_in_order
 from data.dialogues import clip
 from data.errors import UserError
 from data.pool import Pool
-from data.readers import fingerprint
 from data.source import Ragged
+from data.text_files import fingerprint
 from data.tokenizer import UNK_ID, UNKNOWN_TEXT
 from nmt.checkpoint import TrainedModel, load_model, versions
 from nmt.frame_translator import FrameTranslator

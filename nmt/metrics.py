@@ -23,7 +23,7 @@ from sacrebleu.significance import PairedTest, Result
 from sacrebleu.utils import smart_open
 
 from data.errors import UserError
-from data.readers import read_lines
+from data.text_files import read_lines
 from nmt.rouge import RougeL
 
 BOOTSTRAP_SAMPLES = 1000

@@ -12,7 +12,7 @@ import yaml
 from sacrebleu.metrics.chrf import CHRF
 
 from data.errors import UserError
-from data.readers import read_lines
+from data.text_files import read_lines
 from data.tokenizer import UNK_ID, Tokenizer
 from nmt.config import flat
 from nmt.metrics import exact_match, read_scored_text, rows_by_length, score_by_length

@@ -14,7 +14,7 @@ import numpy as np
 import sacrebleu
 
 from data.errors import UserError
-from data.readers import read_lines
+from data.text_files import read_lines
 from nmt.scoring import PairScore
 
 WEIGHTS = tuple(step / 10 for step in range(11))

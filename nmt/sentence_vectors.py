@@ -9,7 +9,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from data.errors import UserError
-from data.readers import read_lines
+from data.text_files import read_lines
 
 _MOST_LABELS = 60  # more cannot be read
 

@@ -13,8 +13,8 @@ from data.corpus import PreparedCorpus, RowCorpus
 from data.errors import UserError
 from data.length_ratio import LengthRatio
 from data.prepare_frames import read_sequences
-from data.readers import read_lines
 from data.source import FrameColumn
+from data.text_files import read_lines
 from data.tokenizer import Tokenizer
 from nmt.checkpoint import TrainedModel
 from nmt.config import ModelConfig, TrainingConfig

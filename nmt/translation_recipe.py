@@ -10,16 +10,17 @@ from rich.console import Console
 from rich.table import Table
 
 from data.batching import Plan
+from data.config import PrepareConfig
 from data.errors import UserError
 from data.files import atomic_directory, write_text
 from data.pool import Pool
-from data.prepare import PrepareConfig, prepare
+from data.prepare import prepare
 from data.programs import NAMES, Curriculum, write_programs
-from data.readers import read_lines
 from data.report import render as render_report
-from data.scenes import write_parallel
+from data.scene_sentences import write_parallel
 from data.source import Ragged
 from data.tasks import GROUPED_BY, LAGS, write_task
+from data.text_files import read_lines
 from data.tokenizer import SPECIAL_IDS
 from nmt.config import ModelConfig, TrainingConfig
 from nmt.evaluation import System, SystemOutput, describe, evaluate, format_json

@@ -12,7 +12,7 @@ import torch
 from data.batching import Plan, plan_in_order
 from data.corpus import PreparedCorpus, RowCorpus
 from data.errors import UserError
-from data.readers import read_lines
+from data.text_files import read_lines
 from nmt.checkpoint import TrainedModel
 from nmt.metrics import exact_match
 from nmt.model import SequenceModel

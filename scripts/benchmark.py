@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from data.errors import UserError
-from data.readers import read_lines
+from data.text_files import read_lines
 from scripts.command import Parser, run
 
 _SAMPLE_SECONDS = 0.1

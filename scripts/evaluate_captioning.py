@@ -25,7 +25,7 @@ def evaluate() -> int:
     from captioning.evaluation import decode_texts, evaluate_captions, render, render_comparison, result_json
     from data.captions import CaptionSplit, read_captioned_images
     from data.files import write_text
-    from data.readers import fingerprint
+    from data.text_files import fingerprint
     from nmt.checkpoint import versions
 
     if options.threads:

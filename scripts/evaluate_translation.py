@@ -25,7 +25,7 @@ def evaluate() -> None:
     from rich.console import Console
 
     from data.files import write_text
-    from data.readers import read_lines
+    from data.text_files import read_lines
     from nmt import evaluation as scoring
     from nmt.metrics import bootstrap_seed, read_scored_text
 

@@ -9,7 +9,7 @@ from scripts.command import Parser, run
 def prepare() -> None:
     from rich.console import Console
 
-    from data.prepare import PrepareConfig
+    from data.config import PrepareConfig
     from data.prepare import prepare as prepare_directory
     from data.report import render
 

@@ -92,7 +92,7 @@ def _check(parser: Parser, args: Any) -> None:
 
 
 def _scored_pairs(translator: "Translator", source: Path, target: Path) -> list[str]:
-    from data.readers import read_lines
+    from data.text_files import read_lines
     from nmt.evaluation import check_line_counts
 
     texts = {path: list(read_lines(path)) for path in (source, target)}
@@ -101,7 +101,7 @@ def _scored_pairs(translator: "Translator", source: Path, target: Path) -> list[
 
 
 def _scored_phrases(translator: "Translator", path: Path) -> list[str]:
-    from data.readers import read_lines
+    from data.text_files import read_lines
     from nmt.rescoring import add_score, read_phrases
 
     lines = list(read_lines(path))
@@ -112,7 +112,7 @@ def _scored_phrases(translator: "Translator", path: Path) -> list[str]:
 
 def _rescored(translator: "Translator", args: Any) -> list[str] | None:
     """The lists in their new order; or, with references, nothing but the table of what weights give."""
-    from data.readers import read_lines
+    from data.text_files import read_lines
     from nmt.evaluation import check_line_counts
     from nmt.metrics import read_scored_text
     from nmt.rescoring import judge, read_candidates, rerank

@@ -13,14 +13,15 @@ import torch
 from rich.console import Console
 
 from data.batching import Batch, Plan
+from data.config import PrepareConfig
 from data.frame_files import FrameSplit
 from data.gestures import write_gestures
 from data.length_ratio import LengthRatio
 from data.pool import Pool
-from data.prepare import PrepareConfig, prepare
+from data.prepare import prepare
 from data.prepare_frames import FramePrepareConfig, prepare_frames
 from data.readers import ParallelText
-from data.scenes import write_parallel
+from data.scene_sentences import write_parallel
 from data.source import FrameColumn, Ragged
 from data.tokenizer import UNK_ID, Tokenizer, TokenizerConfig
 from nmt.checkpoint import TrainedModel, save_model

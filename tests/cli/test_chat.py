@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from data.config import PrepareConfig
 from data.dialogues import TURN_MARK
 from data.holdout import Holdout
-from data.prepare import PrepareConfig, prepare
+from data.prepare import prepare
 from data.readers import ParallelText
 from data.tokenizer import TokenizerConfig
 from nmt.checkpoint import load_model

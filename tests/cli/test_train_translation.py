@@ -20,7 +20,7 @@ from tiny import train as train_here
 
 from data.batching import plan_batches
 from data.corpus import PreparedCorpus
-from data.readers import read_lines
+from data.text_files import read_lines
 from nmt.checkpoint import load_checkpoint, load_model
 from nmt.run_directory import RunDirectory
 from nmt.run_log import read_records

@@ -4,7 +4,8 @@ import random
 
 import torch
 
-from data.prepare import PrepareConfig, prepare
+from data.config import PrepareConfig
+from data.prepare import prepare
 from data.readers import ParallelText
 from data.tokenizer import TokenizerConfig
 from nmt.checkpoint import load_model

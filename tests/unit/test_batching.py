@@ -12,10 +12,11 @@ from tiny import collate_source
 
 from data import corpus as corpus_module
 from data.batching import Batch, Plan, plan_batches, plan_in_order
+from data.config import PrepareConfig
 from data.corpus import PreparedCorpus, StreamedCorpus
 from data.errors import UserError
 from data.pool import Pool, random_for
-from data.prepare import PrepareConfig, prepare
+from data.prepare import prepare
 from data.readers import ParallelText
 from data.source import Ragged
 from data.tokenizer import BOS_ID, EOS_ID, PAD_ID, Tokenizer, TokenizerConfig

@@ -13,7 +13,7 @@ from captioning import pretrained
 from captioning.cnn import ImageNetwork, Preprocessing, fast, load_network
 from captioning.pretrained import weights_file
 from data.errors import UserError
-from data.readers import fingerprint
+from data.text_files import fingerprint
 from nmt import processes
 
 # ImageNet's numbers of what scikit-image's photos show; of an astronaut ImageNet has no class

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data.config import PrepareConfig
 from data.corpus import StreamedCorpus
 from data.dialogues import TURN_MARK, join_turns, split_dialogue
 from data.errors import UserError
 from data.holdout import Holdout
-from data.prepare import PrepareConfig, prepare
+from data.prepare import prepare
 from data.readers import ParallelText, read_pairs
 from data.tokenizer import Level, Tokenizer, TokenizerConfig
 

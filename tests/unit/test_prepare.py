@@ -12,12 +12,13 @@ import pytest
 import yaml
 from rich.console import Console
 
-from data import prepare as prepare_module
+from data import rows
+from data.config import PrepareConfig
 from data.corpus import PreparedCorpus, StreamedCorpus, training_corpus
 from data.errors import UserError
 from data.holdout import Holdout, group_key
 from data.length_ratio import length_ratio
-from data.prepare import PrepareConfig, prepare
+from data.prepare import prepare
 from data.readers import ParallelText
 from data.report import PrepareReport, percentiles, render
 from data.tokenizer import UNK_ID, Tokenizer, TokenizerConfig
@@ -238,7 +239,7 @@ def test_every_level(tmp_path: Path, level: Any) -> None:
 
 
 def test_more_workers_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare_module, "_PARALLEL_ROWS", 10)
+    monkeypatch.setattr(rows, "_PARALLEL_ROWS", 10)
     processes: set[int | None] = set()
     map_rows = datasets.Dataset.map
 

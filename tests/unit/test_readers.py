@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data import readers
+from data import text_files
 from data.errors import UserError
-from data.readers import ParallelText, RawPair, fingerprint, paths, read_lines, read_pairs
+from data.readers import ParallelText, RawPair, paths, read_pairs
+from data.text_files import fingerprint, read_lines
 
 PAIRS = [RawPair("Go.", "Geh."), RawPair("a\u2028b\u0085c\u00a0d\x0be", "München\u2029")]
 # A byte order mark is part of the text everywhere but at the start of a file.
@@ -62,7 +63,7 @@ def test_blocks_join_without_a_seam(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     lines = ["é" * (n % 7) for n in range(200)]
     name = write(tmp_path / "a.txt", "\r\n".join(lines) + "\r\n")
     for size in range(1, 20):
-        monkeypatch.setattr(readers, "_BLOCK_BYTES", size)
+        monkeypatch.setattr(text_files, "_BLOCK_BYTES", size)
         assert list(read_lines(tmp_path / name)) == lines
 
 
@@ -147,7 +148,7 @@ def test_different_line_counts(tmp_path: Path, source: int, target: int, counts:
 
 
 def test_invalid_utf8_names_line_and_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "_BLOCK_BYTES", 4)
+    monkeypatch.setattr(text_files, "_BLOCK_BYTES", 4)
     message = failure(
         aligned(tmp_path, "eins\nzwei\nGrün, gr\udcfcn\n".encode(errors="surrogateescape"), "x"), tmp_path
     )

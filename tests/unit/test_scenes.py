@@ -6,25 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.scenes import (
-    COLOURS,
-    RELATIONS,
-    SHAPES,
-    SIZES,
-    Detail,
+from data.scene_sentences import (
     Form,
-    Relation,
-    Scene,
     Telling,
-    Thing,
     english,
     german,
-    random_scene,
     random_telling,
     sentence_pairs,
     world_size,
     write_parallel,
 )
+from data.scenes import COLOURS, RELATIONS, SHAPES, SIZES, Detail, Relation, Scene, Thing, random_scene
 
 NUMBERS = {"two": 2, "three": 3, "four": 4}
 

@@ -18,7 +18,7 @@ import nmt.trainer
 from data.batching import plan_batches
 from data.corpus import PreparedCorpus
 from data.errors import UserError
-from data.readers import read_lines
+from data.text_files import read_lines
 from nmt.checkpoint import load_model
 from nmt.config import ModelConfig, TrainingConfig
 from nmt.model import Loss, cross_entropy, text_model
