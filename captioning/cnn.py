@@ -147,12 +147,6 @@ class ImageNetwork(nn.Module):
         """How many features of one kind there are, for each position in a grid."""
         return self.shape(kind)[-1]
 
-    @property
-    def grid_features(self) -> int:
-        """Channels of the grid; raises UserError if the network has none."""
-        self._found_grid()
-        return self._grid_shape[1]
-
     def learn(self, kind: Kind) -> None:
         """Let the weights learn that the features of one kind are made with; the others stay as they are."""
         self.requires_grad_(kind == "pooled")

@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from data.captions import CaptionSplit
+from data.errors import UserError
 from data.tokenizer import TokenizerConfig
+from nmt.config import TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,17 @@ class StageConfig:
 
 
 @dataclass(frozen=True)
+class CaptionTrainingConfig(TrainingConfig):
+    """The optimisation of a captioner.
+
+    Args:
+        metric: What the best checkpoint and early stopping go by: perplexity, cider or bleu4 of decoded captions.
+    """
+
+    metric: Literal["perplexity", "bleu", "exact", "rouge_l", "cider", "bleu4"] = "cider"
+
+
+@dataclass(frozen=True)
 class CaptionPrepareConfig:
     """What the prepare stage of captioning does.
 
@@ -86,4 +99,4 @@ class CaptionPrepareConfig:
     def __post_init__(self) -> None:
         for name in ("views", "max_length"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)}: give 1 or more")
+                raise UserError(f"{name} {getattr(self, name)}: give 1 or more")

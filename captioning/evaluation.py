@@ -78,12 +78,14 @@ def evaluate_captions(
     references: Sequence[Sequence[str]],
     options: SearchOptions,
     train: TrainingImages | None,
+    published: npt.NDArray[np.floating] | None = None,
 ) -> CaptionEvaluation:
     """Decode and score.
 
     Args:
         features: (images, [positions,] features) of the images to caption.
         references: Their untouched captions.
+        published: Features of the images as `train` has them, where `features` are those of a fine-tuned CNN.
     """
     captions, unfinished = decode_texts(models, features, options)
     # everybody's image goes to somebody else
@@ -94,7 +96,8 @@ def evaluate_captions(
     nearest = None
     from_train = None
     if train is not None:
-        copied = [train.captions[i][0] for i in nearest_images(features, train.features)]
+        alike = nearest_images(features if published is None else published, train.features)
+        copied = [train.captions[i][0] for i in alike]
         nearest = score_captions(copied, references)
         known = {tuple(tokenize(caption)) for each in train.captions for caption in each}
         from_train = sum(tuple(tokenize(caption)) in known for caption in captions) / len(captions)

@@ -76,10 +76,6 @@ class FeatureStore:
     def __len__(self) -> int:
         return len(self.names)
 
-    @property
-    def preprocessing(self) -> Preprocessing:
-        return Preprocessing(**self.settings["preprocessing"])
-
 
 def extract(
     images: Sequence[tuple[str, Path]],

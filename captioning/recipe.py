@@ -1,8 +1,7 @@
 """A recipe whose source is images."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +9,12 @@ import numpy.typing as npt
 import torch
 from rich.console import Console
 
+from captioning.captioned import write_captioned
 from captioning.captioner import Captioner
 from captioning.cnn import load_network
 from captioning.coco_metrics import cider_by_image
 from captioning.columns import FeatureColumn
-from captioning.config import CaptionPrepareConfig, ImageConfig, StageConfig
+from captioning.config import CaptionPrepareConfig, CaptionTrainingConfig, ImageConfig, StageConfig
 from captioning.corpus import SplitImage, read_split
 from captioning.decoding import caption_features
 from captioning.encoder import ImageEncoder
@@ -35,7 +35,7 @@ from data.tokenizer import SPECIAL_IDS
 from nmt.checkpoint import versions
 from nmt.config import ModelConfig, TrainingConfig
 from nmt.model import SequenceModel
-from nmt.recipe import DryRun, Guide, Recipe, two_updates
+from nmt.recipe import DryRun, Guide, Recipe, command, two_updates
 from nmt.search import SearchOptions
 from nmt.trainer import TrainingResult
 
@@ -69,7 +69,7 @@ class CaptionRecipe(Recipe):
     prepare: CaptionPrepareConfig = field(default_factory=CaptionPrepareConfig)
     image: ImageConfig = field(default_factory=ImageConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
-    training: TrainingConfig = field(default_factory=TrainingConfig)
+    training: TrainingConfig = field(default_factory=CaptionTrainingConfig)
     stage: StageConfig = field(default_factory=StageConfig)
     search: SearchOptions = field(default_factory=SearchOptions)
 
@@ -97,21 +97,23 @@ class CaptionRecipe(Recipe):
     def evaluate(self, out: Path, split: str, console: Console) -> None:
         captioner = Captioner.load(out / "model")
         images = read_split(out / "data", split)
-        features = (
-            captioner.read([one.path for one in images]).features
-            if captioner.models[0].config["fine_tuned"]
-            else split_features(FeatureStore.open(out / "data" / "features"), images)
-        )
+        published = split_features(FeatureStore.open(out / "data" / "features"), images)
+        features = published
+        if captioner.models[0].config["fine_tuned"]:
+            read = captioner.read([one.path for one in images])
+            for i, why in read.errors.items():
+                raise UserError(f"{images[i].path}: {why}: it could be read when the data was prepared; restore it")
+            features = read.features
         references = [one.captions for one in images]
         training = TrainingImages.read(out / "data")
-        found = evaluate_captions(captioner.models, features, references, self.search, training)
-        records = ({"image": one.name, "caption": text} for one, text in zip(images, found.captions, strict=True))
-        lines = (json.dumps(record, ensure_ascii=False) for record in records)
-        write_text(out / f"{split}.captions.jsonl", "".join(f"{line}\n" for line in lines))
+        found = evaluate_captions(captioner.models, features, references, self.search, training, published)
+        captioned = out / f"{split}.captions.jsonl"
+        write_captioned(captioned, images, found.captions)
         scores = cider_by_image(found.captions, references)
-        write_gallery(out / "gallery.html", captioner, images, features, scores, self.search)
+        write_gallery(out / "gallery.html", captioner, images, features, found.captions, scores, self.search)
         origin = {
             "split": split,
+            "output": captioned.name,
             "search": asdict(self.search),
             "seeds": {"training": self.training.seed},
             "data": {"captions_sha256": fingerprint(out / "data" / "text" / f"{split}.jsonl")},
@@ -126,8 +128,8 @@ class CaptionRecipe(Recipe):
             scores=f"(gallery: {out / 'gallery.html'}, open it in a browser)",
             report=out / "data" / "text" / "report.json",
             following=[
-                f"caption --model {out / 'model'} PHOTO.jpg FOLDER --gallery mine.html",
-                "scripts/prepare_captioning.py --help                prepare your own images",
+                f"{command('caption')} --model {out / 'model'} PHOTO.jpg FOLDER --gallery mine.html",
+                f"{command('python')} scripts/prepare_captioning.py --help        prepare your own images",
             ],
         )
 
@@ -137,6 +139,8 @@ class CaptionRecipe(Recipe):
                 network = load_network(self.prepare.network, pretrained=False)
                 encoder = ImageEncoder(self.image, self.model, network, self.prepare.kind)
                 encoder.pretrained.requires_grad_(False)
+                if self.training.pretrained_learning_rate:
+                    encoder.pretrained.learn(self.prepare.kind)
                 model = SequenceModel(self.model, encoder, self.prepare.text.vocab_size)
         except ValueError as error:
             raise UserError(str(error)) from error
@@ -156,8 +160,13 @@ class CaptionRecipe(Recipe):
 def _draw_scenes(folder: Path, scenes: DrawnScenesConfig) -> None:
     """Draw the corpus, whole or not at all."""
     sizes = {"train": scenes.train, "valid": scenes.valid, "test": scenes.test}
-    with atomic_directory(folder) as temporary:
-        write_captioned_scenes(temporary, sizes, scenes.seed, scenes.captions)
+    try:
+        with atomic_directory(folder) as temporary:
+            write_captioned_scenes(temporary, sizes, scenes.seed, scenes.captions)
+    except ValueError as error:
+        raise UserError(
+            f"scenes: {error}: change scenes.train, scenes.valid, scenes.test or scenes.captions"
+        ) from error
 
 
 def write_gallery(
@@ -165,21 +174,23 @@ def write_gallery(
     captioner: Captioner,
     images: Sequence[SplitImage],
     features: npt.NDArray[np.floating],
+    captions: Sequence[str],
     cider: npt.NDArray[np.floating],
     options: SearchOptions,
 ) -> None:
-    """A page of some of the images, spread over the whole set, with captions, references and scores."""
+    """A page of some of the images, spread over the whole set, with captions and their scores, references and more of
+    what the model had in mind."""
     chosen = np.unique(np.linspace(0, len(images) - 1, _SHOWN).astype(int))
-    several = SearchOptions(beam=max(3, options.beam), n_best=3, length_penalty=options.length_penalty)
-    captions = caption_features(captioner.models, FeatureColumn.plain(features[chosen][:, None]), several)
+    several = replace(options, beam=max(3, options.beam), n_best=3)
+    found = caption_features(captioner.models, FeatureColumn.plain(features[chosen][:, None]), several)
     note = f"{len(chosen)} of {len(images)} images"
     with Gallery(path, title="Captions", note=note, overwrite=True) as gallery:
-        for i, hypotheses in zip(chosen, captions, strict=True):
+        for i, hypotheses in zip(chosen, found, strict=True):
             image = images[i]
             gallery.add(
                 GalleryEntry(
                     image.path,
-                    hypotheses[0].text,
+                    captions[i],
                     hypotheses,
                     image.captions,
                     {"CIDEr": float(cider[i])},

@@ -1,6 +1,5 @@
 """The page of a captioning run: see nmt/report.py."""
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -8,13 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from captioning.captioned import Captioned, read_captioned
 from captioning.coco_metrics import cider_by_image
-from captioning.corpus import SplitImage, read_split
 from captioning.evaluation import METRICS, how_computed
 from captioning.gallery import GalleryEntry, card
 from captioning.recipe import CaptionRecipe
-from data.errors import UserError
-from data.text_files import read_lines
 from data.tokenizer import Tokenizer
 from nmt.metrics import rows_by_length
 from nmt.page import chips, escaped, table
@@ -56,20 +53,13 @@ class CaptionedSplit:
         return read_json(self._run / "evaluation.json")
 
     @cached_property
-    def images(self) -> list[SplitImage]:
-        return read_split(self._run / "data", self.evaluation["split"])
-
-    @cached_property
-    def captions(self) -> list[str]:
-        path = self._run / f"{self.evaluation['split']}.captions.jsonl"
-        captions = [str(json.loads(line)["caption"]) for line in read_lines(path)]
-        if len(captions) != len(self.images):
-            raise UserError(f"{path}: has {len(captions):,} captions for {len(self.images):,} images")
-        return captions
+    def images(self) -> list[Captioned]:
+        return read_captioned(self._run / self.evaluation["output"])
 
     @cached_property
     def cider(self) -> list[float]:
-        return [float(one) for one in cider_by_image(self.captions, [image.captions for image in self.images])]
+        scores = cider_by_image([one.caption for one in self.images], [one.references for one in self.images])
+        return [float(one) for one in scores]
 
     def scores(self) -> str:
         found = self.evaluation
@@ -88,24 +78,24 @@ class CaptionedSplit:
     def cards(self, *, best: bool) -> str:
         order = sorted(range(len(self.cider)), key=lambda i: self.cider[i], reverse=best)
         entries = (
-            GalleryEntry(self.images[i].path, self.captions[i], (), self.images[i].captions, {"CIDEr": self.cider[i]},
-                         name=self.images[i].name)
+            GalleryEntry(self.images[i].path, self.images[i].caption, (), self.images[i].references,
+                         {"CIDEr": self.cider[i]}, name=self.images[i].name)
             for i in order[:SAMPLES]
         )  # fmt: skip
         return f'<div class="cards">{"".join(map(card, entries))}</div>'
 
     def lengths(self) -> str:
         rows = []
-        for words, places in rows_by_length(self.captions).items():
+        for words, places in rows_by_length([one.caption for one in self.images]).items():
             if places:
                 cider = sum(self.cider[i] for i in places) / len(places)
-                wanted = [len(text.split()) for i in places for text in self.images[i].captions]
+                wanted = [len(text.split()) for i in places for text in self.images[i].references]
                 rows.append((words, f"{len(places):,}", f"{cider:.3f}", f"{sum(wanted) / len(wanted):.1f}"))
         return table(("words of the caption", "images", "mean CIDEr", "words of its references"), rows)
 
     def unknown(self) -> str:
         target = Tokenizer.load(self._run / "model" / "target.model")
-        texts = [text for image in self.images for text in image.captions]
+        texts = [text for image in self.images for text in image.references]
         lacking = Counter(token for text in texts for token in unknown_tokens(target, text))
         tokens = sum(len(target.encode(text)) for text in texts)
         share = {"of the references' words, unknown to the model": f"{lacking.total() / max(1, tokens):.2%}"}

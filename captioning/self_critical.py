@@ -7,7 +7,8 @@ model would learn to stop too early.
 Most samples are worse than the greedy caption, so most weights are negative. That is no harm as long as the model that
 learns from a sample is the one that it was drawn from: the gradient of a sample's log-probability is then zero on
 average, whatever constant it is weighted with. Where the two differ, negative weights drive them apart without end. So
-there is no dropout, and samples may hold the unknown token, which no reference does.
+there is no dropout, samples may hold the unknown token, which no reference does, or be empty, and the loss gives no
+probability to what search never writes.
 """
 
 from collections.abc import Sequence
@@ -68,11 +69,11 @@ class SelfCritical:
     def _decode(self, batch: Batch, seed: int) -> tuple[list[Hypothesis], list[Hypothesis]]:
         self.model.eval()
         rows, device = len(batch.source.lengths), batch.target.device
-        lengths = torch.ones(rows, dtype=torch.long, device=device)
+        shortest = torch.zeros(rows, dtype=torch.long, device=device)
         state = self.model.start(batch.source)
         both = []
         for options in (SearchOptions(sample=True, seed=seed, allow_unknown=True), SearchOptions(beam=1)):
-            found = search(self.model.step, state, options, min_lengths=lengths, max_lengths=lengths * self.longest)
+            found = search(self.model.step, state, options, min_lengths=shortest, max_lengths=shortest + self.longest)
             both.append([hypotheses[0] for hypotheses in found])
         self.model.train()
         return both[0], both[1]

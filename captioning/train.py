@@ -19,7 +19,7 @@ from captioning.corpus import SplitImage, read_split
 from captioning.encoder import ImageEncoder, encoder_of, preprocessing_of
 from captioning.features import FeatureStore
 from captioning.self_critical import SelfCritical, reference
-from captioning.validation import CaptionValidator, column_of
+from captioning.validation import CaptionValidator
 from data.corpus import PreparedCorpus, RowCorpus
 from data.errors import UserError
 from data.length_ratio import LengthRatio
@@ -117,15 +117,14 @@ def train_captioning(
             "fine_tuned": fine_tuned or encoder.fine_tuned,
             "training": asdict(training),
             "stage": asdict(stage),
-            "data": data.settings | {"prepared": str(prepared.resolve())},
+            "data": data.settings,
             "fingerprints": {name: split["fingerprint"] for name, split in data.report["splits"].items()},
         },
     )
     chosen = data.valid[: training.valid_sentences]
     rows = np.array([one.row for one in chosen])
-    column = columns(rows, None) if isinstance(columns, Pixels) else column_of(data.store.array, chosen)
     validator = CaptionValidator(
-        trained, data.corpus("valid", columns), chosen, column, training.valid_beam, training.batch_tokens
+        trained, data.corpus("valid", columns), chosen, columns(rows, None), training.valid_beam, training.batch_tokens
     )
     rewrite = _self_critical(network, data) if stage.self_critical else None
     training_data = TrainingData(data.corpus("train", columns), validator, rewrite)
@@ -161,7 +160,7 @@ def _continue(start: Path, data: PreparedCaptions, image: ImageConfig, model: Mo
     for name, wanted, default in (("image", image, ImageConfig()), ("model", model, ModelConfig())):
         # what equals the defaults need not have been asked for
         asked = {key: value for key, value in asdict(wanted).items() if value != asdict(default)[key]}
-        if changed := changed_settings({name: before.config[name]}, {name: asked}):
+        if changed := changed_settings({name: before.config[name]}, {name: asked}, {name: asdict(default)}):
             raise UserError(
                 f"{start}: {'; '.join(changed)}: a second stage keeps the settings of the model it starts from, so "
                 "leave these out"

@@ -1,12 +1,9 @@
 """How good a captioner is on the validation images: perplexity, and coco-caption scores of really decoded captions."""
 
 from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
+from typing import ClassVar
 
 from captioning.coco_metrics import score_captions
-from captioning.columns import FeatureColumn
 from captioning.corpus import SplitImage
 from captioning.decoding import caption_features
 from data.batching import plan_in_order
@@ -20,6 +17,8 @@ from nmt.validation import Validation, perplexity
 @dataclass(frozen=True)
 class CaptionValidator:
     """Scores a captioner; `images` are decoded, read as `column` says."""
+
+    metrics: ClassVar[tuple[str, ...]] = ("cider", "bleu4")
 
     trained: TrainedModel
     corpus: RowCorpus
@@ -36,8 +35,3 @@ class CaptionValidator:
             [each[0].text for each in captions], [image.captions for image in self.images], meteor=False
         )
         return Validation(found, {"cider": scores.cider, "bleu4": scores.bleu4})
-
-
-def column_of(array: npt.NDArray[np.floating], images: list[SplitImage]) -> FeatureColumn:
-    """The plain features of some images."""
-    return FeatureColumn.plain(array, np.array([image.row for image in images]))

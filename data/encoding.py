@@ -17,10 +17,11 @@ from data.report import PrepareReport, SideReport, SplitReport, VocabularyReport
 from data.rows import column, workers
 from data.tokenizer import UNK_ID, Tokenizer
 
+_SIDES = ("source", "target")
 _LIST = datasets.List(datasets.Value("int32"))
 _ENCODED = datasets.Features(
     {"source": _LIST, "target": _LIST, "why": datasets.Value("int8")}
-    | {f"{side}_{what}": datasets.Value("int32") for side in ("source", "target") for what in ("tokens", "unknown")}
+    | {f"{side}_{what}": datasets.Value("int32") for side in _SIDES for what in ("tokens", "unknown")}
 )
 _KEPT, _BLANK, _OVERLONG, _TRUNCATED = range(4)
 
@@ -36,7 +37,7 @@ def encode_splits(
     train = splits["train"]
     counts = [_count(train, "source_text"), _count(train, "target_text")]
     tokenizers = _train_tokenizers(config, *counts)
-    for side, tokenizer in zip(("source", "target"), tokenizers, strict=True):
+    for side, tokenizer in zip(_SIDES, tokenizers, strict=True):
         tokenizer.save(folder / f"{side}.model")
     train_keys = _keys(train)
     encoded: dict[str, datasets.Dataset] = {}
@@ -71,16 +72,18 @@ def encode_splits(
             tokenizers, counts, (reports["train"].source, reports["train"].target), strict=True
         )
     ]
-    lengths = [column(encoded["train"], f"{side}_tokens") for side in ("source", "target")]
+    # what is learnt from is what search goes by: not what was dropped, and no more than was kept
+    kept = np.isin(column(encoded["train"], "why"), (_KEPT, _TRUNCATED))
+    lengths = [column(encoded["train"], f"{side}_tokens")[kept].clip(max=config.max_length) for side in _SIDES]
     return PrepareReport(
         reports, sides[0], sides[1], length_ratio(*lengths), pairs_per_second=0.0, seconds=0.0, notes=[]
     )
 
 
-def _count(rows: datasets.Dataset, column: str) -> Counter[str]:
+def _count(rows: datasets.Dataset, name: str) -> Counter[str]:
     counts = Counter[str]()
-    for batch in rows.select_columns([column]).iter(batch_size=10_000):
-        for text in batch[column]:
+    for batch in rows.select_columns([name]).iter(batch_size=10_000):
+        for text in batch[name]:
             counts.update(text.split())
     return counts
 
@@ -100,8 +103,7 @@ def _encode_batch(
     keep_end: bool,
 ) -> dict[str, list[Any]]:
     source, target = (
-        tokenizer.encode_segmented(batch[f"{side}_text"])
-        for tokenizer, side in zip(tokenizers, ("source", "target"), strict=True)
+        tokenizer.encode_segmented(batch[f"{side}_text"]) for tokenizer, side in zip(tokenizers, _SIDES, strict=True)
     )
     made: dict[str, list[Any]] = {
         "source_tokens": [len(ids) for ids in source],
@@ -152,7 +154,7 @@ def _describe(
     if name == "test":
         why = np.full_like(why, _KEPT)  # it is scored as text, every line of it
     sides = []
-    for side in ("source", "target"):
+    for side in _SIDES:
         tokens = column(encoded, f"{side}_tokens")
         unknown = column(encoded, f"{side}_unknown").sum(dtype=np.int64)
         sides.append(SideReport(int(tokens.sum(dtype=np.int64)), int(unknown), percentiles(tokens)))

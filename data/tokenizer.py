@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -230,11 +230,6 @@ class Tokenizer:
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """The vocabulary's own entries for ids, for tables and figures."""
         return [str(self._pieces.id_to_piece(i)) for i in ids]
-
-    def config(self) -> TokenizerConfig:
-        """The settings this tokenizer was made with, as far as they change how it treats text."""
-        base = TokenizerConfig(level=self.level, language=self.language, lowercase=self.lowercase)
-        return replace(base, unicode=self.unicode, vocab_size=len(self), min_count=1)
 
 
 def segment(text: str, level: Level, language: str, lowercase: bool, unicode: UnicodeForm) -> str:

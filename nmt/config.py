@@ -147,10 +147,14 @@ FREE_TO_CHANGE = {
 }  # fmt: skip
 
 
-def changed_settings(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Settings (sections of options) that differ and that would make a resumed run another run."""
+def changed_settings(before: dict[str, Any], now: dict[str, Any], defaults: dict[str, Any]) -> list[str]:
+    """Settings (sections of options) that differ and that would make a resumed run another run.
+
+    Args:
+        defaults: What options had before there was a choice, in runs of earlier versions.
+    """
     free = {f"training.{name}" for name in FREE_TO_CHANGE} | {"data.base", "data.workers"}
-    old, new = flat(before), flat(now)
+    old, new = flat(defaults) | flat(before), flat(now)
     return [
         f"{name} was {old[name]!r} and is {value!r}"
         for name, value in new.items()

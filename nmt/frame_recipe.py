@@ -23,7 +23,7 @@ from nmt.evaluation import render as render_evaluation
 from nmt.frame_translator import FrameTranslator
 from nmt.metrics import read_scored_text
 from nmt.model import SequenceModel
-from nmt.recipe import DryRun, Guide, Recipe, two_updates
+from nmt.recipe import DryRun, Guide, Recipe, command, two_updates
 from nmt.search import SearchOptions
 from nmt.task_metrics import write_metrics
 from nmt.train_frames import train_frames
@@ -96,7 +96,7 @@ class FrameRecipe(Recipe):
         return Guide(
             scores=f"(sentences: {out / 'test.translations.txt'})",
             report=out / "data" / "report.json",
-            following=[f"scripts/translate_frames.py --model {out / 'model'} NEW.npy"],
+            following=[f"{command('python')} scripts/translate_frames.py --model {out / 'model'} NEW.npy"],
         )
 
     def dry_run(self, device: torch.device) -> DryRun:

@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from data.batching import Batch
 from data.source import Source
-from data.tokenizer import PAD_ID
+from data.tokenizer import BOS_ID, PAD_ID
 from nmt.config import ModelConfig
 from nmt.context import Context
 from nmt.decoder import Decoder, DecoderState
@@ -117,11 +117,13 @@ def cross_entropy(
 ) -> Loss:
     """Cross-entropy summed over tokens, with uniform label smoothing (Szegedy et al. 2016, section 7).
 
-    With `weights` each token's loss counts so much, and nothing is smoothed (see captioning/self_critical.py).
+    With `weights` each token's loss counts so much, nothing is smoothed, and what search never writes has no
+    probability (see captioning/self_critical.py).
     """
     if weights is None:
         return Loss(*_SmoothedCrossEntropy.apply(logits.float(), labels, smoothing))
-    each = F.cross_entropy(logits.float(), labels, reduction="none")
+    never = torch.tensor([PAD_ID, BOS_ID], device=logits.device)
+    each = F.cross_entropy(logits.float().index_fill(1, never, -torch.inf), labels, reduction="none")
     return Loss((each * weights).sum(), each.sum())
 
 

@@ -4,6 +4,7 @@ What its source is decides which kind of recipe it is: text (nmt/translation_rec
 images (captioning/recipe.py).
 """
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -107,8 +108,7 @@ def run_recipe(recipe: Recipe, out: Path, *, base: Path | None, resume: bool, co
         console.print(f"Trained already: {run.model}", highlight=False)
     else:
         console.rule("train")
-        begun = run.newest() is not None or (out / "metrics.jsonl").exists()
-        result = recipe.train(out, resume and begun, console)
+        result = recipe.train(out, resume and run.checkpoints.exists(), console)
         if result.model is None:
             raise KeyboardInterrupt
         console.print(f"Training {result.reason}.", highlight=False)
@@ -137,31 +137,37 @@ def _show_where(guide: Guide, out: Path, console: Console) -> None:
         "",
         "Next:",
         *(f"  {line}" for line in guide.following),
-        "  README.md                                           all the rest",
+        "  README.md: all the rest",
     ):
         console.print(text, highlight=False, soft_wrap=True)
 
 
+def command(name: str) -> str:
+    """How a command of this environment is called from the working directory, such as .venv/bin/translate."""
+    path = Path(sys.executable).parent / name
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
 def claim_run(settings: dict[str, Any], defaults: dict[str, Any], out: Path) -> None:
-    """Note a recipe's settings in the run directory; raises UserError if others are noted there.
+    """Note a recipe's settings in the run directory; raises UserError if something was made there with others.
 
     Args:
         defaults: What options had before there was a choice, in runs of earlier versions.
     """
     path = out / "recipe.yaml"
-    if not path.exists():
-        write_text(path, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
-        return
-    noted = yaml.safe_load(path.read_text(encoding="utf-8"))
-    before, now = (flat(defaults) | flat(each) for each in (noted, settings))
     finished = (out / "model").exists()
-    changed = [
-        f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and (finished or key.removeprefix("training.") not in FREE_TO_CHANGE)
-    ]
-    if changed:
-        raise UserError(f"{out}: was made with other settings ({'; '.join(changed)}): choose another --out")
+    if path.exists() and any((out / made).exists() for made in ("corpus", "data", "checkpoints", "model")):
+        noted = yaml.safe_load(path.read_text(encoding="utf-8"))
+        before, now = (flat(defaults) | flat(each) for each in (noted, settings))
+        changed = [
+            f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
+            for key in sorted(before.keys() | now.keys())
+            if before.get(key) != now.get(key) and (finished or key.removeprefix("training.") not in FREE_TO_CHANGE)
+        ]
+        if changed:
+            raise UserError(f"{out}: was made with other settings ({'; '.join(changed)}): choose another --out")
+    if not finished:  # what may be changed until then has perhaps been changed
+        write_text(path, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
 
 
 def two_updates(model: SequenceModel, config: TrainingConfig, batches: list[Batch], device: torch.device) -> DryRun:

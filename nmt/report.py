@@ -12,9 +12,11 @@ import yaml
 from sacrebleu.metrics.chrf import CHRF
 
 from data.errors import UserError
+from data.prepare_frames import read_sequences
 from data.text_files import read_lines
 from data.tokenizer import UNK_ID, Tokenizer
 from nmt.config import flat
+from nmt.frame_recipe import FrameRecipe
 from nmt.metrics import exact_match, read_scored_text, rows_by_length, score_by_length
 from nmt.page import Page, chips, data_uri, escaped, table
 from nmt.translation_recipe import TranslationRecipe
@@ -76,8 +78,18 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
+def frame_sections(run: Path) -> Iterator[tuple[str, Callable[[], str]]]:
+    """The sections of a run whose sources are frames."""
+    test = TestFrames(run)
+    yield "Scores", test.scores
+    yield "Curves", lambda: curves(run)
+    yield "Outputs", test.samples
+    yield "Data", lambda: data_figures(run / "data" / "report.json")
+    yield "Configuration", lambda: configuration(run, asdict(FrameRecipe()))
+
+
 def translation_sections(run: Path) -> Iterator[tuple[str, Callable[[], str]]]:
-    """The page of a translation run or a generated task."""
+    """The sections of a translation run or a generated task."""
     test = TestText(run)
     yield "Scores", test.scores
     yield "Curves", lambda: curves(run)
@@ -86,6 +98,13 @@ def translation_sections(run: Path) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "Unknown words", test.unknown
     yield "Data", lambda: data_figures(run / "data" / "report.json")
     yield "Configuration", lambda: configuration(run, asdict(TranslationRecipe()))
+
+
+@dataclass(frozen=True)
+class _TestFiles:
+    source: Path
+    references: list[Path]
+    output: Path
 
 
 class TestText:
@@ -101,12 +120,34 @@ class TestText:
         return read_json(self._run / "evaluation.json")
 
     @cached_property
+    def files(self) -> "_TestFiles":
+        """Where a recipe puts them; otherwise where evaluation.json says that they were."""
+        data, output = self._run / "data", self._run / "test.translations.txt"
+        if output.exists():
+            return _TestFiles(data / "test.source", reference_files(data, "test"), output)
+        noted = {name: Path(file["path"]) for name, file in self.evaluation["data"].items()}
+        references = [path for name, path in noted.items() if name.startswith("reference")]
+        return _TestFiles(noted["source"], references, noted["output"])
+
+    def sources(self) -> list[str]:
+        return list(read_lines(self.files.source))
+
+    def unknown_of(self, source: str) -> list[str]:
+        """The tokens of a source that the model lacks."""
+        return unknown_tokens(self._tokenizer, source)
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        return Tokenizer.load(self._run / "model" / "source.model")
+
+    @cached_property
+    def streams(self) -> list[list[str]]:
+        """The references, as many lists as there are files."""
+        return [read_scored_text(path) for path in self.files.references]
+
+    @cached_property
     def lines(self) -> list[Line]:
-        data = self._run / "data"
-        sources = list(read_lines(data / "test.source"))
-        outputs = read_scored_text(self._run / "test.translations.txt")
-        streams = [read_scored_text(path) for path in reference_files(data, "test")]
-        tokenizer = Tokenizer.load(self._run / "model" / "source.model")
+        sources, outputs, streams = self.sources(), read_scored_text(self.files.output), self.streams
         chrf = CHRF(lowercase=bool(self.evaluation.get("lowercase")))
         if len({len(sources), len(outputs), *map(len, streams)}) > 1:
             raise UserError(f"{self._run}: test sources, outputs and references differ in their number of lines")
@@ -114,7 +155,7 @@ class TestText:
         for source, output, *references in zip(sources, outputs, *streams, strict=True):
             known = [references[0], *filter(None, references[1:])]
             score = float(chrf.sentence_score(output, known).score)
-            lines.append(Line(source, output, known, score, unknown_tokens(tokenizer, source)))
+            lines.append(Line(source, output, known, score, self.unknown_of(source)))
         return lines
 
     def scores(self) -> str:
@@ -140,7 +181,7 @@ class TestText:
     def lengths(self) -> str:
         lines, lowercase = self.lines, bool(self.evaluation.get("lowercase"))
         sources, outputs = [line.source for line in lines], [line.output for line in lines]
-        streams = [read_scored_text(path) for path in reference_files(self._run / "data", "test")]
+        streams = self.streams
         fold = str.lower if lowercase else str
         rows = []
         buckets = score_by_length(outputs, sources, streams, lowercase=lowercase)
@@ -174,6 +215,16 @@ class TestText:
                 "Most frequent that cannot be written": counted(lacking),
             }
         )
+
+
+class TestFrames(TestText):
+    """The test sequences of frames; what is told of a source is how long it is."""
+
+    def sources(self) -> list[str]:
+        return [f"{len(frames):,} frames" for frames in read_sequences(self._run / "data", "test")]
+
+    def unknown_of(self, source: str) -> list[str]:
+        return []
 
 
 def unknown_tokens(tokenizer: Tokenizer, text: str) -> list[str]:

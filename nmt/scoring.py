@@ -42,7 +42,7 @@ def score_pairs(
     if not len(target):
         return []
     device = next(models[0].parameters()).device
-    sums = torch.zeros(len(target), dtype=torch.float64, device=device)
+    sums = torch.zeros(len(target), dtype=torch.float64)  # in host memory: not every device has such numbers
     pool = Pool(source, target, np.arange(len(target)))
     for plan in plan_in_order([pool], batch_tokens=batch_tokens):
         batch = plan.collate(reverse_source=models[0].config.reverse_source).to(device)
@@ -51,8 +51,8 @@ def score_pairs(
             logits = model.decoder(model.encode(batch.source), batch.target, batch.positions)
             each.append(torch.log_softmax(logits.float(), -1).gather(1, batch.labels[:, None])[:, 0])
         mean = torch.stack(each).logsumexp(0) - np.log(len(each))
-        rows = torch.from_numpy(plan.rows).to(device)[batch.positions // batch.target.shape[1]]
-        sums.index_add_(0, rows, mean.double())
+        rows = torch.from_numpy(plan.rows)[(batch.positions // batch.target.shape[1]).cpu()]
+        sums.index_add_(0, rows, mean.cpu().double())
     ends = target.offsets + target.lengths
     return [
         PairScore(log_prob, int(end - start) + 1, int((target.values[start:end] == UNK_ID).sum()))

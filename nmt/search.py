@@ -29,6 +29,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from data.errors import UserError
 from data.tokenizer import BOS_ID as BOS
 from data.tokenizer import EOS_ID as EOS
 from data.tokenizer import PAD_ID as PAD
@@ -39,7 +40,7 @@ S = TypeVar("S", bound="State")
 P = TypeVar("P", bound="PerSentence")
 
 
-class BrokenModelError(ValueError):
+class BrokenModelError(UserError, ValueError):
     """The model computes no probabilities: huge weights can be finite and still overflow on other text."""
 
 

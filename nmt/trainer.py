@@ -25,7 +25,7 @@ from data.corpus import StreamedCorpus
 from data.errors import UserError
 from data.pool import Corpus
 from nmt.checkpoint import Position, TrainedModel, load_checkpoint, load_weights, versions
-from nmt.config import TrainingConfig, changed_settings
+from nmt.config import ModelConfig, TrainingConfig, changed_settings
 from nmt.model import Loss, SequenceModel
 from nmt.optimization import learning_rate, make_optimizer
 from nmt.processes import StopSignal, agree
@@ -106,6 +106,12 @@ class Trainer:
                 last good checkpoint is there in each case.
         """
         main = self.accelerator.is_main_process
+        metrics = ("perplexity", *self.data.validator.metrics)
+        if self.config.metric not in metrics:
+            raise UserError(
+                f"training.metric is {self.config.metric}, but this task has only {', '.join(metrics)}: choose one of "
+                "them"
+            )
         if main and resume:
             self.run.recover()
         if main and not (resume and self.run.newest()):
@@ -208,7 +214,10 @@ class Trainer:
         for i, plan in enumerate(mine or group[:1]):
             batch = plan.collate(reverse_source=self.raw.config.reverse_source).to(accelerator.device)
             if self.data.rewrite:
-                batch = self.data.rewrite(batch, plan, seed)
+                try:
+                    batch = self.data.rewrite(batch, plan, seed)
+                except BrokenModelError as error:
+                    raise self._broken(f"update {position.update:,} failed, {error}", self._last) from error
             last = i + 1 >= len(mine)
             with contextlib.nullcontext() if last else accelerator.no_sync(self.model):
                 loss: Loss = self.model(batch, config.label_smoothing)
@@ -322,7 +331,8 @@ class Trainer:
         config, _, state = load_checkpoint(newest)
         before = {**config, "processes": state.get("processes", 1)}
         now = {"model": asdict(self.raw.config), "processes": self.accelerator.num_processes, **self.trained.config}
-        if changed := changed_settings(before, now):
+        defaults = {"model": asdict(ModelConfig()), "training": asdict(TrainingConfig())}
+        if changed := changed_settings(before, now, defaults):
             raise UserError(f"{newest}: was trained with other settings ({'; '.join(changed)}): resume with the same")
         load_weights(self.raw, newest)
         self.optimizer.load_state_dict(send_to_device(state["optimizer"], self.accelerator.device))

@@ -1,6 +1,6 @@
 """A recipe whose source is text: a translator, or whatever else reads and writes sentences."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -27,7 +27,7 @@ from nmt.evaluation import System, SystemOutput, describe, evaluate, format_json
 from nmt.evaluation import render as render_evaluation
 from nmt.metrics import read_scored_text
 from nmt.model import text_model
-from nmt.recipe import DryRun, Guide, Recipe, two_updates
+from nmt.recipe import DryRun, Guide, Recipe, command, two_updates
 from nmt.search import SearchOptions
 from nmt.task_metrics import by_group, render_groups, write_metrics
 from nmt.train_translation import train_translation
@@ -127,36 +127,40 @@ class TranslationRecipe(Recipe):
         self._show_examples(out, split, console)
 
     def guide(self, out: Path) -> Guide:
-        model, source = out / "model", out / "data" / "test.source"
-        talk = [f"chat --model {model}        talk to it"] if self.prepare.train.history else []
+        model, translate = out / "model", command("translate")
+        talk = [f"{command('chat')} --model {model}        talk to it"] if self.prepare.train.history else []
+        example = next((path for path in (out / "data").glob("*.source") if path.stem in ("test", "valid")), None)
+        seen = f" (see {example})" if example else ""
         return Guide(
             scores=f"(translations: {out / 'test.translations.txt'})",
             report=out / "data" / "report.json",
             following=[
                 *talk,
-                f"translate --model {model} --n-best 3        type a sentence (see {source})",
-                "scripts/prepare_translation.py --help               prepare your own text",
+                f"{translate} --model {model} --n-best 3        type a sentence{seen}",
+                f"{command('python')} scripts/prepare_translation.py --help        prepare your own text",
             ],
         )
 
     def dry_run(self, device: torch.device) -> DryRun:
         try:
             with device:
-                model = text_model(self.model, self.prepare.source.vocab_size, self.prepare.target.vocab_size)
+                model = text_model(self.model, *self._vocabularies())
         except ValueError as error:
             raise UserError(str(error)) from error
         plans = [self._random_plan(number) for number in range(2)]
         batches = [plan.collate(reverse_source=self.model.reverse_source) for plan in plans]
         return two_updates(model, self.training, batches, device)
 
+    def _vocabularies(self) -> tuple[int, int]:
+        """The most entries of the source's and the target's."""
+        shared, source = self.prepare.shared_vocabulary, self.prepare.source.vocab_size
+        return source, source if shared else self.prepare.target.vocab_size
+
     def _random_plan(self, seed: int) -> Plan:
         """A batch that fills the recipe's budget with sentences of 25 random words, as long as WMT's are on average."""
         random, words = np.random.default_rng(seed), 25
         rows = max(1, self.training.batch_tokens // (words + 1))
-        sides = [
-            Ragged.of(random.integers(SPECIAL_IDS, side.vocab_size, (rows, words)).tolist())
-            for side in (self.prepare.source, self.prepare.target)
-        ]
+        sides = [Ragged.of(random.integers(SPECIAL_IDS, size, (rows, words)).tolist()) for size in self._vocabularies()]
         return Plan(Pool(sides[0], sides[1], np.arange(rows)), np.arange(rows))
 
     def _show_examples(self, out: Path, split: str, console: Console) -> None:
@@ -164,7 +168,7 @@ class TranslationRecipe(Recipe):
         lines = list(read_lines(out / "data" / f"{split}.source"))
         expected = list(read_lines(out / "data" / f"{split}.reference"))
         chosen = sorted({len(lines) * i // 8 for i in (1, 3, 6)})
-        options = SearchOptions(beam=max(3, self.search.beam), n_best=3)
+        options = replace(self.search, beam=max(3, self.search.beam), n_best=3)
         table = Table("", "log-prob.", "sentence")
         for i, translation in zip(
             chosen, Translator.load(out / "model").translate([lines[i] for i in chosen], options), strict=True

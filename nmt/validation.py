@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import ClassVar, Protocol, runtime_checkable
 
 import sacrebleu
 import torch
@@ -28,13 +28,8 @@ class Validation:
     scores: dict[str, float]
 
     def value(self, metric: str) -> float:
-        """What to compare validations by; raises UserError where this task has no such metric."""
-        if metric == "perplexity":
-            return -self.perplexity
-        if metric not in self.scores:
-            names = ", ".join(["perplexity", *self.scores])
-            raise UserError(f"training.metric is {metric}, but this task has only {names}: choose one of them")
-        return self.scores[metric]
+        """What to compare validations by, perplexity or one of the scores."""
+        return -self.perplexity if metric == "perplexity" else self.scores[metric]
 
     def record(self) -> dict[str, float]:
         """All figures side by side, for logs."""
@@ -45,8 +40,16 @@ class Validation:
         return cls(record["perplexity"], {name: value for name, value in record.items() if name != "perplexity"})
 
 
-# Scores the model as it stands; called by every process.
-Validator: TypeAlias = Callable[[], Validation]
+@runtime_checkable
+class Validator(Protocol):
+    """Scores the model as it stands; called by every process.
+
+    metrics: the names of its scores beside perplexity
+    """
+
+    metrics: ClassVar[tuple[str, ...]]
+
+    def __call__(self) -> Validation: ...
 
 
 def reference_files(prepared: Path, split: str) -> list[Path]:
@@ -62,13 +65,12 @@ def perplexity(model: SequenceModel, plans: Iterable[Plan]) -> float:
     """Perplexity a target token over all batches; leaves the model in evaluation mode."""
     model.eval()
     device = next(model.parameters()).device
-    nll = torch.zeros((), dtype=torch.float64, device=device)
-    tokens = 0
+    nll, tokens = 0.0, 0
     for plan in plans:
         batch = plan.collate(reverse_source=model.config.reverse_source).to(device)
-        nll += model(batch).nll
+        nll += model(batch).nll.item()
         tokens += plan.target_tokens
-    return math.exp(min(nll.item() / tokens, 100.0))
+    return math.exp(min(nll / tokens, 100.0))
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,8 @@ class TranslationValidator:
 
     decode: the best outputs for what the references belong to
     """
+
+    metrics: ClassVar[tuple[str, ...]] = ("bleu", "exact", "rouge_l")
 
     trained: TrainedModel
     corpus: PreparedCorpus | RowCorpus

@@ -48,6 +48,8 @@ def compare_variants(name: str, variants: Sequence[Variant], out: Path, base: Pa
     """
     outcomes = run_variants(variants, out, base, console)
     summaries = summarize(outcomes)
+    if not summaries:
+        raise UserError(f"{out}: there is nothing to compare: the recipe's data have no test part")
     task = asdict(variants[0].recipe).get("generate", {}).get("task")
     grouped_by = GROUPED_BY.get(task, "group")
     write_comparison(out / "comparison.json", name, outcomes)

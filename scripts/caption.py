@@ -11,7 +11,7 @@ from jsonargparse.typing import PositiveInt
 
 from data.errors import UserError
 from scripts.command import Help, Parser, run
-from scripts.output import check_free, open_output
+from scripts.output import check_outputs, open_output
 from scripts.search_options import add_sampling, add_search, check_sampling, search_options
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _caption() -> int:
     note = f"{', '.join(args.model)}, {'sampled' if args.sample else f'beam {args.beam}'}"
     gallery = Gallery(Path(args.gallery), note=note, overwrite=args.overwrite) if args.gallery else None
     files = TextFiles(Path(args.txt_dir) if args.txt_dir else None, overwrite=args.overwrite) if args.txt else None
-    check_free(args.output, args.overwrite)
+    check_outputs([args.output], [], args.overwrite)
     page = _image_page(args, note) if args.explain else None
 
     import torch

@@ -5,21 +5,24 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from jsonargparse.typing import NonNegativeInt
+
 from data.errors import UserError
 from scripts.command import Parser, run
+from scripts.output import check_outputs
 
 NAME = "evaluate_captioning.py"
 
 
 def evaluate() -> int:
     options = _read_options()
-    for path in (options.json, options.output):
-        if path and path.exists() and not options.overwrite:
-            raise UserError(f"{path}: exists already: choose another place, or allow it with --overwrite")
+    captioned = options.json and options.json.with_suffix(".captions.jsonl")
+    check_outputs([options.json, options.output, captioned], [options.captions, options.list], options.overwrite)
 
     import torch
     from rich.console import Console
 
+    from captioning.captioned import write_captioned
     from captioning.captioner import Captioner
     from captioning.coco_metrics import compare
     from captioning.evaluation import decode_texts, evaluate_captions, render, render_comparison, result_json
@@ -44,6 +47,10 @@ def evaluate() -> int:
     images = [found.images[i] for i in read.rows]
     references = [one.captions for one in images]
     train = _training_images(options)
+    if train and captioner.models[0].config["fine_tuned"]:
+        print(f"{NAME}: the model's CNN was fine-tuned, so its features are not those that the training images have "
+              "in --data: there is no nearest-image baseline", file=sys.stderr)  # fmt: skip
+        train = None
     result = evaluate_captions(captioner.models, read.features, references, options.search, train)
     console = Console()
     console.print(render(result))
@@ -55,7 +62,9 @@ def evaluate() -> int:
     if options.output:
         write_text(options.output, "".join(f"{text}\n" for text in result.captions))
     if options.json:
+        write_captioned(captioned, images, result.captions)
         origin: dict[str, Any] = {
+            "output": captioned.name,
             "left_out": found.missing | {found.images[i].name: why for i, why in read.errors.items()},
             "compare": asdict(compared) if compared else None,
             "search": asdict(options.search),
@@ -77,8 +86,8 @@ def _read_options() -> Any:
 
     parser = Parser(
         NAME,
-        "Caption images that people have captioned, and score the result with BLEU-1 to BLEU-4, ROUGE-L, CIDEr, "
-        "CIDEr-D, and METEOR where a Java runtime is found.",
+        "Caption images that people have captioned, and score the result with BLEU-1 to BLEU-4, ROUGE-L, CIDEr (which "
+        "is CIDEr-D), and METEOR where Java and pycocoevalcap are found.",
         f"{NAME} --model RUN/model --images DIR --captions FILE --list FILE --json OUT",
     )
     parser.add_argument(
@@ -97,10 +106,10 @@ def _read_options() -> Any:
         "the model directory, if it is there).",
     )  # fmt: skip
     parser.add_argument("--compare", type=Path, help="Another model directory, to test the difference in CIDEr from.")
-    parser.add_argument("--json", type=Path, help="Where to write all figures.")
+    parser.add_argument("--json", type=Path, help="Where to write all figures; the captions go beside it.")
     parser.add_argument("--output", type=Path, help="Where to write the captions, one a line.")
     parser.add_argument("--overwrite", action="store_true", help="Replace output files that exist.")
-    parser.add_argument("--threads", type=int, default=0, help="Threads for torch; 0 lets torch decide.")
+    parser.add_argument("--threads", type=NonNegativeInt, default=0, help="Threads for torch; 0 lets torch decide.")
     parser.add_class_arguments(SearchOptions, "search")
     return parser.read()
 

@@ -5,8 +5,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data.errors import UserError
+from jsonargparse.typing import NonNegativeInt
+
 from scripts.command import Parser, run
+from scripts.output import check_outputs
 
 if TYPE_CHECKING:
     from nmt.evaluation import SystemOutput
@@ -19,7 +21,7 @@ def evaluate() -> None:
     options = read_options()
     output = output_path(options)
     inputs = input_files(options)
-    check_outputs([path for path in (options.json, output) if path], list(inputs.values()), options.overwrite)
+    check_outputs([options.json, output], inputs.values(), options.overwrite)
 
     import torch
     from rich.console import Console
@@ -79,7 +81,7 @@ def read_options() -> Any:
         "--output", type=Path, help="Where to write the translations; by default beside --json, if that is given."
     )
     parser.add_argument("--overwrite", action="store_true", help="Replace output files that exist.")
-    parser.add_argument("--threads", type=int, default=0, help="Threads for torch; 0 lets torch decide.")
+    parser.add_argument("--threads", type=NonNegativeInt, default=0, help="Threads for torch; 0 lets torch decide.")
     parser.add_class_arguments(SearchOptions, "search")
     options = parser.read()
     if bool(options.model) == bool(options.hypotheses):
@@ -105,23 +107,6 @@ def input_files(options: Any) -> dict[str, Path]:
     if options.compare and not options.compare.is_dir():
         files["compare"] = options.compare
     return files
-
-
-def check_outputs(outputs: list[Path], inputs: list[Path], overwrite: bool) -> None:
-    """Make sure that no file will be lost.
-
-    Raises:
-        UserError: an output file exists without `overwrite`, is a folder, or is also read or written twice.
-    """
-    taken = {path.resolve() for path in inputs}
-    for path in outputs:
-        if path.resolve() in taken:
-            raise UserError(f"{path}: this file has another use in the same command: choose another to write to")
-        taken.add(path.resolve())
-        if path.is_dir():
-            raise UserError(f"{path}: is a folder: give the name of a file to write")
-        if path.exists() and not overwrite:
-            raise UserError(f"{path}: exists already: choose another place, or allow it with --overwrite")
 
 
 def find_systems(

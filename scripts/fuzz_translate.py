@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from data.errors import UserError
 from scripts.command import Parser, run
 
 
@@ -23,7 +24,10 @@ def fuzz() -> int:
     options = parser.read()
 
     draw = random.Random(options.seed)
-    real = options.source.read_bytes().split(b"\n") if options.source else [b"a dog runs .", b"ein Hund"]
+    try:
+        real = options.source.read_bytes().split(b"\n") if options.source else [b"a dog runs .", b"ein Hund"]
+    except OSError as error:
+        raise UserError(f"{options.source}: cannot be read ({error.strerror}): choose another --source") from error
     lines = [random_line(draw, real) for _ in range(options.lines)]
     command = [sys.executable, str(Path(__file__).with_name("translate.py")), "--model", str(options.model)]
     done = subprocess.run(

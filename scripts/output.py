@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -47,7 +47,18 @@ def open_output(file: str | None, source: int | None, stack: contextlib.ExitStac
     return write
 
 
-def check_free(file: str | None, overwrite: bool) -> None:
-    """Raises UserError if a file is there already; what is no regular file, such as /dev/null, may be written to."""
-    if file and not overwrite and Path(file).is_file():
-        raise UserError(f"{file}: exists already: choose another place, or allow it with --overwrite")
+def check_outputs(outputs: Iterable[Path | str | None], inputs: Iterable[Path | str | None], overwrite: bool) -> None:
+    """Make sure that no file will be lost; what is no regular file, such as /dev/null, may be written to.
+
+    Raises:
+        UserError: an output file exists without `overwrite`, is a folder, or is also read or written twice.
+    """
+    taken = {Path(path).resolve() for path in inputs if path}
+    for path in (Path(output) for output in outputs if output):
+        if path.resolve() in taken:
+            raise UserError(f"{path}: this file has another use in the same command: choose another to write to")
+        taken.add(path.resolve())
+        if path.is_dir():
+            raise UserError(f"{path}: is a folder: give the name of a file to write")
+        if path.is_file() and not overwrite:
+            raise UserError(f"{path}: exists already: choose another place, or allow it with --overwrite")

@@ -3,6 +3,8 @@
 from dataclasses import fields
 from pathlib import Path
 
+from jsonargparse.typing import NonNegativeInt
+
 from scripts.command import Parser, run
 
 
@@ -19,7 +21,7 @@ def prepare() -> None:
     parser.add_argument("--out", type=Path, required=True, help="Directory to write.")
     parser.add_argument("--data", type=Path, default=None, help="Folder that relative file names are looked up in.")
     parser.add_argument("--overwrite", action="store_true", help="Replace the prepared captions in --out.")
-    parser.add_argument("--threads", type=int, default=0, help="Threads for torch; 0 lets torch decide.")
+    parser.add_argument("--threads", type=NonNegativeInt, default=0, help="Threads for torch; 0 lets torch decide.")
     parser.add_class_arguments(CaptionPrepareConfig)
     options = parser.read()
 

@@ -25,17 +25,19 @@ def _report() -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace a page that is there already")
     args = parser.read()
 
-    from nmt.report import read_settings, translation_sections, write_report
+    from nmt.report import frame_sections, read_settings, translation_sections, write_report
 
     folder = Path(args.run)
     out = Path(args.out) if args.out else folder / "report.html"
-    if "image" in read_settings(folder):
+    settings = read_settings(folder)
+    if "image" in settings:
         from captioning.gallery import STYLE
         from captioning.report import caption_sections
 
         missing = write_report(folder, out, caption_sections(folder), style=STYLE, overwrite=args.overwrite)
     else:
-        missing = write_report(folder, out, translation_sections(folder), overwrite=args.overwrite)
+        sections = frame_sections if settings.keys() & {"gestures", "frames"} else translation_sections
+        missing = write_report(folder, out, sections(folder), overwrite=args.overwrite)
     for line in missing:
         print(f"report: {line}", file=sys.stderr)
     print(out)

@@ -1,12 +1,15 @@
 """Run all stages of a recipe, skipping those already done."""
 
+import os
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from jsonargparse.typing import NonNegativeInt
 
+from data.errors import UserError
 from scripts.command import Parser, run
 
 if TYPE_CHECKING:
@@ -39,7 +42,7 @@ def recipe_parser(arguments: list[str], name: str, description: str, example: st
     parser.add_argument("recipe", help="A YAML file or the name of a recipe.")
     parser.add_argument("--task", default="translation", help=f"{', '.join(TASKS)}; a recipe says which it is.")
     parser.add_argument("--data", type=Path | None, help="Folder that holds the corpus files.")
-    parser.add_argument("--threads", type=int, default=0, help="Threads for torch; 0 lets torch decide.")
+    parser.add_argument("--threads", type=NonNegativeInt, default=0, help="Threads for torch; 0 lets torch decide.")
     task = _task(file)
     kind = _recipe_class(task)
     if kind is None:
@@ -51,6 +54,8 @@ def recipe_parser(arguments: list[str], name: str, description: str, example: st
 
 def built(parser: Parser, read: Any, kind: "type[Recipe]") -> "Recipe":
     """The recipe in what a parser of `recipe_parser` has read."""
+    if not parser.default_config_files:
+        parser.error(f"{read.recipe}: the recipe stands first, before all options")
     if _recipe_class(read.task) is not kind:
         parser.error(f"--task {read.task}: the recipe is one of another kind: choose another recipe")
     return kind(**{section.name: read[section.name] for section in fields(kind)})
@@ -105,6 +110,11 @@ def _recipe_class(task: str) -> "type[Recipe] | None":
 
 def main() -> None:
     options = read_recipe(sys.argv[1:])
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(
+            "a recipe is run by one process: prepare the data so, then accelerate launch scripts/train_translation.py "
+            "(or train_captioning.py) on OUT/data, with the settings of the recipe"
+        )
 
     import torch
     from rich.console import Console

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from jsonargparse.typing import PositiveInt
 
 from scripts.command import Help, Parser, run
-from scripts.output import check_free, open_output
+from scripts.output import check_outputs, open_output
 
 if TYPE_CHECKING:
     from nmt.rescoring import Judged
@@ -35,7 +35,7 @@ def main() -> None:
     parser = _parser()
     args = parser.read()
     _check(parser, args)
-    check_free(args.output, args.overwrite)
+    check_outputs([args.output], [args.source, args.target, args.candidates, args.phrase_table], args.overwrite)
     import torch
 
     from nmt.translator import Translator

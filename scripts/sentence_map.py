@@ -6,7 +6,7 @@ from typing import Any
 from jsonargparse.typing import PositiveInt
 
 from scripts.command import Help, Parser, run
-from scripts.output import check_free
+from scripts.output import check_outputs
 
 NAME = "sentence_map.py"
 _EXAMPLE = f"{NAME} --model RUN/model FILE --out map.png"
@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def draw(args: Any) -> None:
-    check_free(args.out, args.overwrite)
+    check_outputs([args.out], [args.file], args.overwrite)
     import torch
     from rich.console import Console
     from rich.table import Table

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+from jsonargparse.typing import NonNegativeInt
+
 from scripts.command import Parser, run, say_trained
 
 
 def train() -> int:
-    from captioning.config import ImageConfig, StageConfig
-    from nmt.config import ModelConfig, TrainingConfig
+    from captioning.config import CaptionTrainingConfig, ImageConfig, StageConfig
+    from nmt.config import ModelConfig
 
     parser = Parser(
         "train_captioning.py",
@@ -17,12 +19,11 @@ def train() -> int:
     parser.add_argument("--data", type=Path, required=True, help="Directory that prepare_captioning.py wrote.")
     parser.add_argument("--out", type=Path, required=True, help="Run directory: checkpoints, logs, model.")
     parser.add_argument("--resume", action="store_true", help="Go on from the newest checkpoint in --out.")
-    parser.add_argument("--threads", type=int, default=0, help="Threads for torch; 0 lets torch decide.")
+    parser.add_argument("--threads", type=NonNegativeInt, default=0, help="Threads for torch; 0 lets torch decide.")
     parser.add_class_arguments(ImageConfig, "image")
     parser.add_class_arguments(StageConfig, "stage")
     parser.add_class_arguments(ModelConfig, "model")
-    parser.add_class_arguments(TrainingConfig, "training")
-    parser.set_defaults({"training.metric": "cider"})
+    parser.add_class_arguments(CaptionTrainingConfig, "training")
     options = parser.read()
 
     import torch

@@ -10,7 +10,7 @@ from jsonargparse.typing import PositiveInt
 
 from data.errors import UserError
 from scripts.command import Help, Parser, run
-from scripts.output import check_free, open_output
+from scripts.output import check_outputs, open_output
 from scripts.search_options import add_sampling, add_search, check_sampling, search_options
 
 # what needs torch is imported when it is used: --help and a wrong option answer at once
@@ -65,7 +65,7 @@ def _translate() -> None:
     parser = _parser()
     args = parser.read()
     _check(parser, args)
-    check_free(args.output, args.overwrite)
+    check_outputs([args.output], [], args.overwrite)
     import torch
 
     from nmt.explanation_page import ExplanationPage, add_translations

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from jsonargparse.typing import PositiveInt
 
 from scripts.command import Help, Parser, run
-from scripts.output import check_free, open_output
+from scripts.output import check_outputs, open_output
 from scripts.search_options import add_sampling, add_search, check_sampling, search_options
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def translate() -> int:
     parser = _parser()
     args = parser.read()
     check_sampling(parser, args)
-    check_free(args.output, args.overwrite)
+    check_outputs([args.output], args.files, args.overwrite)
     import torch
 
     from nmt.formats import plain_rows

@@ -75,6 +75,7 @@ def test_a_run_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
     """Options that it did not have yet count as their defaults."""
     settings, defaults = asdict(TranslationRecipe(model=ModelConfig(hidden=8))), asdict(TranslationRecipe())
     claim_run(settings, defaults, tmp_path)
+    (tmp_path / "data").mkdir()
     noted = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
     del noted["model"]["attention"]
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(noted))
@@ -151,8 +152,29 @@ def test_data_is_where_data_says(tmp_path: Path) -> None:
     small = ["--model.hidden=8", "--model.embedding=8", "--training.max_updates=2"]
     missing = run("multi30k_de_en", "--out", tmp_path / "a", "--data", tmp_path, *small)
     assert missing.returncode == 1 and "train.de" in missing.stderr and "Traceback" not in missing.stderr
-    found = run("multi30k_de_en", "--out", tmp_path / "b", "--data", corpus, *small)
-    assert found.returncode == 0, found.stderr
+    found = run("multi30k_de_en", "--out", tmp_path / "a", "--data", corpus, *small, "--model.hidden=10")
+    assert found.returncode == 0, found.stderr  # nothing was made with the settings of the run that failed
+
+
+def test_a_limit_that_was_raised_is_noted(tmp_path: Path) -> None:
+    settings = asdict(TranslationRecipe())
+    claim_run(settings, settings, tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    settings["training"]["max_epochs"] = 99
+    claim_run(settings, asdict(TranslationRecipe()), tmp_path)
+    assert yaml.safe_load((tmp_path / "recipe.yaml").read_text())["training"]["max_epochs"] == 99
+    (tmp_path / "model").mkdir()
+    claim_run(settings, asdict(TranslationRecipe()), tmp_path)
+    settings["training"]["max_epochs"] = 100
+    with pytest.raises(UserError, match=r"training\.max_epochs was 99 and is 100"):
+        claim_run(settings, asdict(TranslationRecipe()), tmp_path)
+
+
+def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    refused = run("demo", "--out", tmp_path / "run")
+    assert refused.returncode == 1 and "a recipe is run by one process" in refused.stderr
+    assert not (tmp_path / "run").exists()
 
 
 SMALL = [
@@ -193,6 +215,8 @@ def test_summaries_of_any_fields_are_scored_by_rouge_l(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["nosuch"], "no recipe 'nosuch'"),
+        (["--dry_run", "demo"], "demo: the recipe stands first, before all options"),
+        (["demo", "--threads=-1"], "threads"),
         (["demo", "--model.hiden=3"], "Did you mean --model.hidden?"),
         (["demo", "--model.layers=0"], "model.layers is 0"),
         (["demo", "--training.learning_rate=fast"], "training.learning_rate"),

@@ -76,6 +76,10 @@ def test_a_finished_model_is_used_on_new_files(own, tmp_path):
     assert [row[:2] for row in rows] == [["1", "1"], ["1", "2"]] and rows[0][4] == "a dog runs."
     again = command("translate_frames", "--model", model, files[0], "--output", tmp_path / "out")
     assert again.returncode == 1 and "exists already" in again.stderr
+    lines = own / "valid.jsonl"
+    before = lines.read_bytes()
+    lost = command("translate_frames", "--model", model, lines, "--output", lines, "--overwrite")
+    assert lost.returncode == 1 and "has another use" in lost.stderr and lines.read_bytes() == before
     np.save(tmp_path / "long.npy", np.full((1001, 5), 200.0))
     long = command("translate_frames", "--model", model, tmp_path / "long.npy", "--sample", "--seed=3")
     assert long.returncode == 0 and len(long.stdout.splitlines()) == 1

@@ -85,6 +85,10 @@ def test_a_phrase_table_gets_a_column(call, folder):
     code, written = call(score, "--model", "one", "--phrase-table", "phrases", "--output", "out")
     assert code == 1 and "out: exists already" in written.err
     assert call(score, "--model", "one", "--phrase-table", "phrases", "--output", "out", "--overwrite")[0] == 0
+    before = (folder / "phrases").read_text()
+    code, written = call(score, "--model", "one", "--phrase-table", "phrases", "--output", "phrases", "--overwrite")
+    assert code == 1 and "phrases: this file has another use" in written.err
+    assert (folder / "phrases").read_text() == before
 
 
 @pytest.mark.parametrize(

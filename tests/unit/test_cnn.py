@@ -77,7 +77,7 @@ def test_what_a_feature_came_from_is_recorded(lite):
 def test_grid_of_efficientnet_lite(name, size, channels):
     with torch.device("meta"):
         network = load_network(f"efficientnet_{name}", pretrained=False)
-        assert (network.preprocessing.size, network.features, network.grid_features) == (size, 1280, channels)
+        assert (network.preprocessing.size, network.features, network.size("grid")) == (size, 1280, channels)
         side = -(-size // 32)
         assert network.grid(noise(2, size)).shape == (2, side * side, channels)
 
@@ -100,7 +100,7 @@ def test_pooled_and_grid_of_networks_of_torchvision(name, features, grid):
     with torch.device("meta"):
         network = load_network(name, pretrained=False)
         pixels = noise(2, network.preprocessing.size)
-        assert (network.features, network.grid_features) == (features, grid[1])
+        assert (network.features, network.size("grid")) == (features, grid[1])
         assert network(pixels).shape == (2, features)
         assert network.grid(pixels).shape == (2, *grid)
 
@@ -117,7 +117,7 @@ def test_a_transformer_has_a_pooled_feature_but_no_grid():
         with pytest.raises(UserError, match="no feature map"):
             network.grid(noise(1, 224))
         with pytest.raises(UserError, match="no feature map"):
-            _ = network.grid_features
+            network.size("grid")
 
 
 def test_pooling_the_grid_gives_the_feature(resnet):

@@ -109,6 +109,12 @@ def test_a_failure_is_told_and_the_rest_goes_on(stages, tmp_path):
         compared(cells(), tmp_path / "out")
 
 
+def test_a_recipe_without_a_test_part_is_nothing_to_compare(stages, tmp_path, monkeypatch):
+    monkeypatch.setattr("nmt.variants.run_recipe", lambda *_, **__: None)
+    with pytest.raises(UserError, match="nothing to compare: the recipe's data have no test part"):
+        compared(cells(), tmp_path / "out")
+
+
 def test_shared_data_of_other_settings_are_refused(stages, tmp_path):
     compared(cells(), tmp_path / "out")
     with pytest.raises(UserError, match=r"prepared.all: was made with other settings \(generate.seed was 1 and is 2\)"):

@@ -138,6 +138,13 @@ def test_overlong_pairs_are_dropped_or_truncated(tmp_path: Path) -> None:
     assert "1 overlong" in shown(dropped)
 
 
+def test_lengths_are_those_of_what_is_learnt_from(tmp_path: Path) -> None:
+    """Search takes its longest output from them: a source of a hundred words that is read as five must not count."""
+    train = [("a " * 100, "x y"), ("b " * 100, "x y")]
+    report = run(tmp_path, train=train, valid=train, max_length=5, overlong="truncate")
+    assert report.length_ratio.high == pytest.approx(2 / 5)
+
+
 def test_a_split_that_is_all_dropped(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no pair of valid is left: all are blank or longer than max_length 4"):
         run(tmp_path, valid=[("a b c d e", "x"), ("", "y")], max_length=4)

@@ -5,16 +5,18 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
 from test_gallery import Page as Html
 
-from captioning.corpus import SplitImage, write_split
+from captioning.captioned import write_captioned
+from captioning.corpus import SplitImage
 from captioning.report import caption_sections
 from data.errors import UserError
 from data.tokenizer import Tokenizer, TokenizerConfig
-from nmt.report import data_figures, translation_sections, write_report
+from nmt.report import data_figures, frame_sections, translation_sections, write_report
 
 TESTS = [
     ("ein Hund schläft", "a dog sleeps", "A dog sleeps"),
@@ -114,13 +116,11 @@ def test_a_captioning_run(run, tmp_path):
     images = [
         SplitImage(f"{name}.png", tmp_path / f"{name}.png", 0, [f"a dog {name} runs", "a zebra"]) for name in "abc"
     ]
-    write_split(text / "valid.jsonl", images)
     captions = ["a dog a", "a dog b runs", "nothing at all here today"]
-    records = [json.dumps({"image": one.name, "caption": said}) for one, said in zip(images, captions, strict=True)]
-    (run / "valid.captions.jsonl").write_text("".join(f"{line}\n" for line in records))
+    write_captioned(run / "valid.captions.jsonl", images, captions)
     evaluation = {"bleu1": 0.5, "cider": 1.25, "computed": {"bleu1": "so", "cider": "thus"}, "human": None,
                   "nearest_image": {"cider": 0.125}, "images": 3, "distinct": 3, "from_train": None, "unfinished": 0,
-                  "split": "valid"}  # fmt: skip
+                  "output": "valid.captions.jsonl"}  # fmt: skip
     (run / "evaluation.json").write_text(json.dumps(evaluation))
     (text / "report.json").write_text(json.dumps({"splits": {"valid": {"images": 3}}, "vocabulary": 9}))
     found, missing, _ = page(run, caption_sections)
@@ -134,8 +134,29 @@ def test_a_captioning_run(run, tmp_path):
     assert found.texts("div").count("no picture") == 2  # c.png is gone
     facts = dict(zip([text.strip() for text in found.texts("span")], found.texts("b"), strict=True))
     assert facts["zebra"] == "3"
-    (run / "valid.captions.jsonl").write_text(records[0] + "\n")
-    assert any("1 captions for 3 images" in line for line in page(run, caption_sections)[1])
+    (run / "valid.captions.jsonl").write_text('{"image": "a.png", "path": "a.png", "caption": "a dog"}\n')
+    assert any("has no 'references': evaluate the model again" in line for line in page(run, caption_sections)[1])
+
+
+def test_what_was_evaluated_elsewhere_is_found(run, tmp_path):
+    """As scripts/evaluate_translation.py leaves it, which writes where it is told to."""
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    for name in ("data/test.source", "data/test.reference", "test.translations.txt"):
+        (run / name).rename(moved / name.rpartition("/")[2])
+    names = {"source": "test.source", "reference1": "test.reference", "output": "test.translations.txt"}
+    noted = {"data": {key: {"path": str(moved / name)} for key, name in names.items()}}
+    (run / "evaluation.json").write_text(json.dumps(EVALUATION | noted))
+    _, missing, text = page(run)
+    assert missing == [] and TESTS[0][0] in text
+
+
+def test_a_run_on_frames(run):
+    (run / "data" / "test.source").unlink()
+    np.save(run / "data" / "test.npy", np.zeros((2 * len(TESTS) + 1, 3), np.float32))
+    np.save(run / "data" / "test.lengths.npy", np.array([3] + [2] * (len(TESTS) - 1)))
+    _, missing, text = page(run, frame_sections)
+    assert missing == [] and "3 frames" in text and "2 frames" in text
 
 
 def test_numbers_of_a_report_that_has_none_for_a_split(tmp_path):
