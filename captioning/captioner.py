@@ -84,7 +84,7 @@ class Captioner:
 
     @classmethod
     def load(cls, path: Path | str | Sequence[Path | str], device: torch.device | None = None) -> Captioner:
-        """Read a model directory, or several for an ensemble; by default onto the CPU.
+        """Read a model directory, or several for an ensemble; by default onto the GPU if there is one.
 
         Raises:
             UserError: a directory is none, is damaged, is no captioner, or does not fit the others.

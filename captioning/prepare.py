@@ -29,6 +29,7 @@ from data.length_ratio import LengthRatio, length_ratio
 from data.report import SideReport
 from data.row_text import encode_rows, learn_vocabulary
 from data.text_files import fingerprint
+from nmt.device import default_device
 
 _MANY = 10  # names listed of those that are missing; all stand in report.json
 
@@ -85,7 +86,7 @@ def prepare_captioning(
     for name in ("train", "valid"):
         if name not in found:
             raise UserError(f"no images for {name}: give --{name}.captions FILE, with --{name}.images DIR")
-    network = load_network(config.network, Path(config.weights) if config.weights else None)
+    network = load_network(config.network, Path(config.weights) if config.weights else None).to(default_device())
     network.preprocessing = network.preprocessing.with_resize(config.resize)
     unique = {image.name: image for split in found.values() for image in split.images}
     for split in found.values():

@@ -27,6 +27,7 @@ from data.errors import UserError
 from data.length_ratio import LengthRatio
 from data.tokenizer import Tokenizer
 from nmt.config import ModelConfig
+from nmt.device import default_device
 from nmt.encoder import Encoder, FrameEncoder, TextEncoder
 from nmt.model import SequenceModel
 
@@ -118,6 +119,7 @@ def load_model(
     """Read a model directory.
 
     Args:
+        device: Where it is to compute; by default `default_device`.
         image_encoder: Makes the encoder of a model that reads images from its configuration.
         reads: What the model is expected to read where no `image_encoder` is given.
 
@@ -159,7 +161,7 @@ def load_model(
         else:
             encoder = TextEncoder(settings, config["vocabulary"]["source"])
         model = SequenceModel(settings, encoder, len(target))
-    model.to_empty(device=device or torch.device("cpu"))
+    model.to_empty(device=device or default_device())
     model.tie()
     load_weights(model, path)
     model.eval()

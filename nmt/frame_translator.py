@@ -52,7 +52,7 @@ class FrameTranslator:
 
     @classmethod
     def load(cls, path: Path | str | Sequence[Path | str], device: torch.device | None = None) -> "FrameTranslator":
-        """Read a model directory, or several for an ensemble; by default onto the CPU.
+        """Read a model directory, or several for an ensemble; by default onto the GPU if there is one.
 
         Raises:
             UserError: a directory is none, is damaged, reads no frames, or does not fit the others.

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
+from datetime import timedelta
 from types import FrameType
 
 import torch
@@ -18,7 +19,8 @@ from nmt.config import TrainingConfig
 def process_state() -> PartialState:
     """This process among the others, and its device."""
     # on its own, PartialState would not see that `accelerate launch` was told to use processors only
-    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+    # processes wait for the first one to prepare a corpus, which may take hours
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=timedelta(hours=12))
 
 
 def bfloat16_computes(device: torch.device) -> bool:

@@ -21,6 +21,7 @@ from data.files import write_text
 from nmt.config import FREE_TO_CHANGE, TrainingConfig, flat
 from nmt.model import SequenceModel
 from nmt.optimization import make_optimizer
+from nmt.processes import process_state
 from nmt.run_directory import RunDirectory
 from nmt.search import BrokenModelError
 from nmt.trainer import TrainingResult
@@ -91,7 +92,8 @@ class Recipe(ABC):
 
 
 def run_recipe(recipe: Recipe, out: Path, *, base: Path | None, resume: bool, console: Console) -> None:
-    """Run the stages of a recipe that are not done yet: prepare, train, evaluate.
+    """Run the stages of a recipe that are not done yet: prepare, train, evaluate. Of several processes that are started
+    together, all train; the others wait for the first, which does the rest.
 
     Args:
         out: The run directory. Prepared data goes to `out`/data, the finished model to `out`/model.
@@ -101,8 +103,11 @@ def run_recipe(recipe: Recipe, out: Path, *, base: Path | None, resume: bool, co
     Raises:
         UserError: a stage failed, or `out` was made with other settings.
     """
-    claim_run(asdict(recipe), asdict(type(recipe)()), out)
-    recipe.prepare_data(out, base, console)
+    state = process_state()
+    if state.is_main_process:
+        claim_run(asdict(recipe), asdict(type(recipe)()), out)
+        recipe.prepare_data(out, base, console)
+    state.wait_for_everyone()
     run = RunDirectory(out)
     if run.model.exists():
         console.print(f"Trained already: {run.model}", highlight=False)
@@ -112,6 +117,8 @@ def run_recipe(recipe: Recipe, out: Path, *, base: Path | None, resume: bool, co
         if result.model is None:
             raise KeyboardInterrupt
         console.print(f"Training {result.reason}.", highlight=False)
+    if not state.is_main_process:
+        return
     split = recipe.scored_split(out)
     if (out / "evaluation.json").exists():
         console.print(f"Evaluated already: {out / 'evaluation.json'}", highlight=False)

@@ -92,7 +92,7 @@ class Translator:
 
     @classmethod
     def load(cls, path: Path | str | Sequence[Path | str], device: torch.device | None = None) -> "Translator":
-        """Read a model directory, or several for an ensemble; by default onto the CPU.
+        """Read a model directory, or several for an ensemble; by default onto the GPU if there is one.
 
         Raises:
             UserError: A directory is none, is damaged, or does not fit the others.

@@ -1,6 +1,5 @@
 """Run all stages of a recipe, skipping those already done."""
 
-import os
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from jsonargparse.typing import NonNegativeInt
 
-from data.errors import UserError
 from scripts.command import Parser, run
 
 if TYPE_CHECKING:
@@ -110,24 +108,21 @@ def _recipe_class(task: str) -> "type[Recipe] | None":
 
 def main() -> None:
     options = read_recipe(sys.argv[1:])
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError(
-            "a recipe is run by one process: prepare the data so, then accelerate launch scripts/train_translation.py "
-            "(or train_captioning.py) on OUT/data, with the settings of the recipe"
-        )
 
     import torch
     from rich.console import Console
 
+    from nmt.device import default_device
+    from nmt.processes import process_state
     from nmt.recipe import run_recipe
 
     if options.threads:
         torch.set_num_threads(options.threads)
-    console = Console()
+    console = Console(quiet=not process_state().is_main_process)
     if not options.dry_run:
         run_recipe(options.recipe, options.out, base=options.data, resume=options.resume, console=console)
         return
-    made = options.recipe.dry_run(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    made = options.recipe.dry_run(default_device())
     losses = ", ".join(f"{loss:.3f}" for loss in made.losses)
     console.print(
         f"{made.parameters / 1e6:.1f} M parameters, {made.softmax / 1e6:.1f} M of them in the softmax; "

@@ -2,6 +2,7 @@
 
 import io
 import os
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -75,6 +76,17 @@ def command(data: Path, out: Path, *more: str, model=MODEL, **changes) -> list[s
     """The command that trains as `train` does."""
     start = [sys.executable, str(ROOT / "scripts" / "train_translation.py"), "--data", str(data), "--out", str(out)]
     return [*start, "--threads=1", *options(model, replace(TRAINING, **changes)), *more]
+
+
+def launch(arguments: list[str]) -> list[str]:
+    """The same command as two processes on this machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # `--cpu` alone would want MPI for more than one process
+    accelerate = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2"]
+    more = ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", f"--main_process_port={port}"]
+    return ["env", "ACCELERATE_USE_CPU=true", *accelerate, *more, *arguments[1:]]
 
 
 def run(arguments: list[str], **rest) -> subprocess.CompletedProcess:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from tiny import launch
 
 from data.errors import UserError
 from nmt.config import ModelConfig
@@ -170,11 +171,13 @@ def test_a_limit_that_was_raised_is_noted(tmp_path: Path) -> None:
         claim_run(settings, asdict(TranslationRecipe()), tmp_path)
 
 
-def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    refused = run("demo", "--out", tmp_path / "run")
-    assert refused.returncode == 1 and "a recipe is run by one process" in refused.stderr
-    assert not (tmp_path / "run").exists()
+def test_of_two_processes_one_prepares_and_evaluates(tmp_path: Path) -> None:
+    arguments = [sys.executable, str(SCRIPT), "demo", "--out", str(tmp_path / "run"), *TINY, "--threads=1"]
+    done = subprocess.run(launch(arguments), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "2 process(es) on cpu" in done.stdout
+    assert done.stdout.count("Generated") == done.stdout.count("Training reached") == 1
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["sentences"] == 6
 
 
 SMALL = [

@@ -6,7 +6,6 @@ import os
 import random
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import sacrebleu
-from tiny import MODEL, ROOT, command, environment, run, weights, write_prepared
+from tiny import MODEL, ROOT, command, environment, launch, run, weights, write_prepared
 from tiny import train as train_here
 
 from data.batching import plan_batches
@@ -217,17 +216,6 @@ def test_bleu_is_that_of_the_translate_command(data, uninterrupted):
     best = json.loads((uninterrupted / "model" / "metrics.json").read_text())["validation"]["bleu"]
     assert sacrebleu.corpus_bleu(made.stdout.splitlines(), [references]).score == pytest.approx(best, abs=1e-9)
     assert best > 1
-
-
-def launch(arguments: list[str]) -> list[str]:
-    """The same command as two processes on this machine."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    # `--cpu` alone would want MPI for more than one process
-    accelerate = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2"]
-    more = ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", f"--main_process_port={port}"]
-    return ["env", "ACCELERATE_USE_CPU=true", *accelerate, *more, *arguments[1:]]
 
 
 def test_two_processes_are_one_with_twice_the_accumulation(data, tmp_path):
