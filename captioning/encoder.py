@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from captioning.cnn import ImageNetwork, Kind, Preprocessing, load_network
 from captioning.config import ImageConfig
+from data.errors import UserError
 from data.source import Source, TensorSource
 from nmt.config import ModelConfig
 from nmt.context import Context
@@ -29,12 +30,12 @@ class ImageEncoder(Encoder):
     def __init__(self, image: ImageConfig, config: ModelConfig, network: ImageNetwork, kind: Kind = "pooled") -> None:
         """Args: kind: Of the features that are read."""
         if config.repeat_vector and (image.first_input or image.initial_state or not image.every_step):
-            raise ValueError(
+            raise UserError(
                 "model.repeat_vector reads the image at every step and nothing else: set image.every_step true, "
                 "image.first_input false and image.initial_state false"
             )
         if config.source_every_step or config.bidirectional:
-            raise ValueError(
+            raise UserError(
                 "model.source_every_step and model.bidirectional are for sources that are text: leave them false; "
                 "image.every_step shows the image at every step"
             )

@@ -134,16 +134,13 @@ class CaptionRecipe(Recipe):
         )
 
     def dry_run(self, device: torch.device) -> DryRun:
-        try:
-            with device:
-                network = load_network(self.prepare.network, pretrained=False)
-                encoder = ImageEncoder(self.image, self.model, network, self.prepare.kind)
-                encoder.pretrained.requires_grad_(False)
-                if self.training.pretrained_learning_rate:
-                    encoder.pretrained.learn(self.prepare.kind)
-                model = SequenceModel(self.model, encoder, self.prepare.text.vocab_size)
-        except ValueError as error:
-            raise UserError(str(error)) from error
+        with device:
+            network = load_network(self.prepare.network, pretrained=False)
+            encoder = ImageEncoder(self.image, self.model, network, self.prepare.kind)
+            encoder.pretrained.requires_grad_(False)
+            if self.training.pretrained_learning_rate:
+                encoder.pretrained.learn(self.prepare.kind)
+            model = SequenceModel(self.model, encoder, self.prepare.text.vocab_size)
         words = 11  # as long as captions are on average
         rows = max(1, self.training.batch_tokens // (words + 1))
         batches = []

@@ -137,10 +137,7 @@ def _begin(image: ImageConfig, model: ModelConfig, data: PreparedCaptions) -> Se
     used = data.settings["network_used"]
     with torch.device("meta"):
         architecture = load_network(used["name"], pretrained=False)
-    try:
-        network = SequenceModel(model, ImageEncoder(image, model, architecture, used["kind"]), len(data.target))
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    network = SequenceModel(model, ImageEncoder(image, model, architecture, used["kind"]), len(data.target))
     # only after the new weights are initialised, for these are not to be
     weights = data.settings["weights"]
     pretrained = load_network(used["name"], Path(weights) if weights else None)

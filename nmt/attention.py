@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from data.errors import UserError
 from nmt.config import Score
 
 
@@ -41,11 +42,11 @@ class Attention(nn.Module):
         """Args: features: Size of a position of the memory; `dot` compares it with the decoder's `hidden` as it is.
 
         Raises:
-            ValueError: the two differ and `kind` is dot.
+            UserError: the two differ and `kind` is dot.
         """
         super().__init__()
         if kind == "dot" and features != hidden:
-            raise ValueError(
+            raise UserError(
                 f"model.attention dot compares vectors of one size, but the decoder's have {hidden} numbers and the "
                 f"source's {features}: choose general or additive"
             )

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from data.errors import UserError
 from nmt.attention import Attention, Memory
 from nmt.config import ModelConfig
 from nmt.context import Context
@@ -50,12 +51,12 @@ class Decoder(nn.Module):
             memory: The size of a position that it gives to be attended over.
 
         Raises:
-            ValueError: There is nothing to attend over, or not with the attention of `config`; or nothing to read at
+            UserError: There is nothing to attend over, or not with the attention of `config`; or nothing to read at
                 every step, where that is all there is.
         """
         super().__init__()
         if config.repeat_vector and not vector:
-            raise ValueError(
+            raise UserError(
                 "model.repeat_vector: this source gives nothing to be read at every step; for images, set "
                 "image.every_step true"
             )
@@ -64,7 +65,7 @@ class Decoder(nn.Module):
         self.dropout = Dropout(config)
         self.stack = RecurrentStack(config, words + vector)
         if config.attention != "none" and not memory:
-            raise ValueError(
+            raise UserError(
                 f"model.attention {config.attention}: this source is one vector, with no positions in it: set "
                 "model.attention none, or prepare images with kind grid"
             )

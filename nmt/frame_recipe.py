@@ -8,7 +8,6 @@ import torch
 from rich.console import Console
 
 from data.batching import Plan
-from data.errors import UserError
 from data.files import atomic_directory, write_text
 from data.gestures import write_gestures
 from data.pool import Pool
@@ -101,12 +100,9 @@ class FrameRecipe(Recipe):
 
     def dry_run(self, device: torch.device) -> DryRun:
         features = 4 if self.gestures.train else _FEATURES
-        try:
-            with device:
-                encoder = FrameEncoder(self.model, features)
-                model = SequenceModel(self.model, encoder, self.prepare.text.vocab_size)
-        except ValueError as error:
-            raise UserError(str(error)) from error
+        with device:
+            encoder = FrameEncoder(self.model, features)
+            model = SequenceModel(self.model, encoder, self.prepare.text.vocab_size)
         frames, words = 50, 10
         rows = np.arange(max(1, self.training.batch_tokens // frames))
         batches = []

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from data.batching import Batch
+from data.errors import UserError
 from data.source import Source
 from data.tokenizer import BOS_ID, PAD_ID
 from nmt.config import ModelConfig
@@ -40,14 +41,14 @@ class SequenceModel(nn.Module):
             vocabulary: Entries of the target's.
 
         Raises:
-            ValueError: `config` ties vocabularies of different sizes, or that of a source which has none, or attends
+            UserError: `config` ties vocabularies of different sizes, or that of a source which has none, or attends
                 over a source that has no positions.
         """
         super().__init__()
         if config.tied == "all":
             source = encoder.embedding.num_embeddings if encoder.embedding is not None else 0
             if source != vocabulary:
-                raise ValueError(
+                raise UserError(
                     f"model.tied all needs one shared vocabulary, but the source has {source} entries and the "
                     f"target {vocabulary}: prepare with shared_vocabulary, or set model.tied target"
                 )

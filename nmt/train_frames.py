@@ -10,7 +10,6 @@ import yaml
 from rich.console import Console
 
 from data.corpus import PreparedCorpus, RowCorpus
-from data.errors import UserError
 from data.length_ratio import LengthRatio
 from data.prepare_frames import read_sequences
 from data.source import FrameColumn
@@ -54,10 +53,7 @@ def train_frames(
     torch.manual_seed(training.seed)
     encoder = FrameEncoder(model, len(mean))
     encoder.standardise(mean, deviation)
-    try:
-        network = SequenceModel(model, encoder, len(target))
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    network = SequenceModel(model, encoder, len(target))
     trained = TrainedModel(
         network,
         None,

@@ -57,10 +57,7 @@ def train_translation(
                 "choose --training.schedule plateau or inverse_sqrt"
             )
     torch.manual_seed(training.seed)
-    try:
-        network = text_model(model, len(tokenizers[0]), len(tokenizers[1]))
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    network = text_model(model, len(tokenizers[0]), len(tokenizers[1]))
     trained = TrainedModel(
         network,
         *tokenizers,

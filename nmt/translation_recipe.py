@@ -142,11 +142,8 @@ class TranslationRecipe(Recipe):
         )
 
     def dry_run(self, device: torch.device) -> DryRun:
-        try:
-            with device:
-                model = text_model(self.model, *self._vocabularies())
-        except ValueError as error:
-            raise UserError(str(error)) from error
+        with device:
+            model = text_model(self.model, *self._vocabularies())
         plans = [self._random_plan(number) for number in range(2)]
         batches = [plan.collate(reverse_source=self.model.reverse_source) for plan in plans]
         return two_updates(model, self.training, batches, device)

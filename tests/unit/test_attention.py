@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import seeded
 
+from data.errors import UserError
 from nmt.attention import Attention
 from nmt.config import Score
 
@@ -57,7 +58,7 @@ def test_a_memory_of_another_size(kind):
     attention = make(kind, features=9)
     memory = attention.remember(torch.randn(2, 3, 9), torch.ones(2, 3, dtype=torch.bool))
     assert attention(torch.randn(2, 1, 6), memory).outputs.shape == (2, 1, 6)
-    with pytest.raises(ValueError, match="decoder's have 6 numbers and the source's 9: choose general or additive"):
+    with pytest.raises(UserError, match="decoder's have 6 numbers and the source's 9: choose general or additive"):
         make("dot", features=9)
 
 
