@@ -28,4 +28,4 @@ coverage: setup
 	$(BIN)/python -m pytest --cov --cov-report term:skip-covered
 
 clean:
-	rm -rf runs .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf runs .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*

@@ -12,6 +12,7 @@ from captioning.coco_metrics import cider_by_image
 from captioning.evaluation import METRICS, how_computed
 from captioning.gallery import GalleryEntry, card
 from captioning.recipe import CaptionRecipe
+from data.errors import UserError
 from data.tokenizer import Tokenizer
 from nmt.metrics import rows_by_length
 from nmt.page import chips, escaped, table
@@ -54,6 +55,8 @@ class CaptionedSplit:
 
     @cached_property
     def images(self) -> list[Captioned]:
+        if "output" not in self.evaluation:
+            raise UserError(f"{self._run}: evaluated by an earlier version: delete evaluation.json, and run it again")
         return read_captioned(self._run / self.evaluation["output"])
 
     @cached_property

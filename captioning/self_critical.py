@@ -8,7 +8,8 @@ Most samples are worse than the greedy caption, so most weights are negative. Th
 learns from a sample is the one that it was drawn from: the gradient of a sample's log-probability is then zero on
 average, whatever constant it is weighted with. Where the two differ, negative weights drive them apart without end. So
 there is no dropout, samples may hold the unknown token, which no reference does, or be empty, and the loss gives no
-probability to what search never writes.
+probability to what search never writes. (Samples are drawn in float32; where training is in bfloat16, the two differ by
+its rounding.)
 """
 
 from collections.abc import Sequence
@@ -61,7 +62,7 @@ class SelfCritical:
         made = make_batch(batch.source, Ragged.of([one.tokens for one in samples]), np.arange(len(samples)))
         weights = torch.repeat_interleave(torch.from_numpy(rewards).float(), _lengths(samples))
         # a sample that was cut off did not choose to end
-        unfinished = torch.tensor([not one.finished for one in samples])
+        unfinished = torch.tensor([one.cut_off for one in samples])
         weights[(_lengths(samples).cumsum(0) - 1)[unfinished]] = 0.0
         return replace(made, weights=weights).to(batch.target.device)
 
@@ -80,7 +81,7 @@ class SelfCritical:
 
     def _rewards(self, captions: list[Hypothesis], references: list[list[list[int]]]) -> npt.NDArray[np.float64]:
         found: npt.NDArray[np.float64] = self.reward.scores(
-            [one.tokens + [EOS_ID] * one.finished for one in captions], references
+            [one.tokens + [EOS_ID] * (not one.cut_off) for one in captions], references
         )
         return found
 

@@ -50,9 +50,15 @@ def atomic_directory(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a small file whole or not at all; raises UserError as `atomic_directory` does."""
+    """Replace a small file whole or not at all; raises UserError as `atomic_directory` does.
+
+    What is there and is no regular file, such as /dev/null, is written to and stays what it is.
+    """
     temporary = path.with_name(f"{_TEMPORARY}{path.name}")
     try:
+        if path.exists() and not path.is_file():
+            path.write_text(text, encoding="utf-8")
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(text, encoding="utf-8")
         _flush_entry(temporary)

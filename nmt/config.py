@@ -154,12 +154,19 @@ def changed_settings(before: dict[str, Any], now: dict[str, Any], defaults: dict
         defaults: What options had before there was a choice, in runs of earlier versions.
     """
     free = {f"training.{name}" for name in FREE_TO_CHANGE} | {"data.base", "data.workers"}
-    old, new = flat(defaults) | flat(before), flat(now)
+    old, new = flat(defaults) | _flat(before), _flat(now)
     return [
         f"{name} was {old[name]!r} and is {value!r}"
         for name, value in new.items()
         if name not in free and name in old and old[name] != value
     ]
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """As `flat`, but the fingerprints of a split are one value: those of files that came or went would not be
+    compared one by one."""
+    rest = {section: values for section, values in settings.items() if section != "fingerprints"}
+    return flat(rest) | {f"fingerprints.{split}": files for split, files in settings.get("fingerprints", {}).items()}
 
 
 def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -16,11 +16,15 @@ from data.errors import UserError
 from nmt.config import TrainingConfig
 
 
-def process_state() -> PartialState:
-    """This process among the others, and its device."""
+def process_state(patience: timedelta | None = None) -> PartialState:
+    """This process among the others, and its device.
+
+    Args:
+        patience: How long processes wait for each other, if they have not met yet; by default as torch sees fit.
+    """
     # on its own, PartialState would not see that `accelerate launch` was told to use processors only
-    # processes wait for the first one to prepare a corpus, which may take hours
-    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=timedelta(hours=12))
+    cpu = parse_flag_from_env("ACCELERATE_USE_CPU")
+    return PartialState(cpu=cpu, timeout=patience) if patience else PartialState(cpu=cpu)
 
 
 def bfloat16_computes(device: torch.device) -> bool:

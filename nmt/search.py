@@ -109,13 +109,15 @@ class SearchOptions:
 class Hypothesis:
     """One translation: token ids without begin and end, and what the model makes of them.
 
-    `log_prob` sums over all tokens, the end token included where `finished`; `score` is after length penalty.
+    `log_prob` sums over all tokens, the end token included where `finished`; `score` is after length penalty. One that
+    is `cut_off` is as long as was allowed, so that its end was not the model's choice.
     """
 
     tokens: list[int]
     log_prob: float
     score: float
     finished: bool
+    cut_off: bool = False
 
 
 @dataclass(frozen=True)
@@ -279,11 +281,11 @@ def settled(beams: Beams, limits: Limits, options: SearchOptions) -> Bool[Tensor
     return ~(bound > beams.pool_scores.amin(1))
 
 
-def read_pool(beams: Beams, n_best: int) -> list[list[Hypothesis]]:
+def read_pool(beams: Beams, limits: Limits, n_best: int) -> list[list[Hypothesis]]:
     """The best distinct hypotheses of every sentence, as plain Python."""
     found = []
-    columns = beams.pool_tokens, beams.pool_log_probs, beams.pool_scores, beams.log_probs
-    for tokens, log_probs, scores, live in zip(*(column.tolist() for column in columns), strict=True):
+    columns = beams.pool_tokens, beams.pool_log_probs, beams.pool_scores, beams.log_probs, limits.longest
+    for tokens, log_probs, scores, live, longest in zip(*(column.tolist() for column in columns), strict=True):
         if any(math.isnan(value) for value in scores + live):
             raise BrokenModelError("the model's log-probabilities are NaN: its weights or its input are broken")
         distinct: dict[tuple[int, ...], Hypothesis] = {}
@@ -291,7 +293,8 @@ def read_pool(beams: Beams, n_best: int) -> list[list[Hypothesis]]:
         for row, log_prob, score in ranked:
             if score > -math.inf:
                 written = tuple(token for token in row if token not in (PAD, EOS))
-                distinct.setdefault(written, Hypothesis(list(written), log_prob, score, EOS in row))
+                one = Hypothesis(list(written), log_prob, score, EOS in row, len(written) >= longest)
+                distinct.setdefault(written, one)
         if not distinct:
             raise BrokenModelError("the model gives probability zero to everything that may be written")
         found.append(list(distinct.values())[:n_best])
@@ -367,7 +370,8 @@ def search(
         flags = settled(beams, limits, options).tolist()
         if any(flags):
             done, kept = ([i for i, flag in enumerate(flags) if flag is wanted] for wanted in (True, False))
-            pools = read_pool(beams.select(torch.tensor(done, device=device)), options.n_best)
+            rows = torch.tensor(done, device=device)
+            pools = read_pool(beams.select(rows), limits.select(rows), options.n_best)
             for i, hypotheses in zip(done, pools, strict=True):
                 found[waiting[i]] = hypotheses
             if not kept:

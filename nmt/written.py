@@ -35,6 +35,6 @@ class WrittenHypothesis:
             [token for one in parts for token in target.tokens(one.tokens)],
             float(sum(one.log_prob for one in parts)),
             float(sum(one.score for one in parts)),
-            all(one.finished for one in parts),
+            all(one.finished and not one.cut_off for one in parts),
             parts,
         )

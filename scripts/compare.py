@@ -1,10 +1,12 @@
 """Run a recipe with every combination of some settings and compare the scores."""
 
 import itertools
+import os
 import re
 import sys
 from pathlib import Path
 
+from data.errors import UserError
 from scripts.command import Parser, run
 from scripts.run import built, recipe_parser
 
@@ -55,6 +57,8 @@ def main() -> None:
 
     from nmt.variants import Variant, compare_variants
 
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("runs are compared by one process; a single recipe may be run by several")
     if read.threads:
         torch.set_num_threads(read.threads)
     variants = [Variant(varied, recipe) for varied, recipe in zip(combinations, recipes, strict=True)]

@@ -16,8 +16,10 @@ NAME = "evaluate_captioning.py"
 
 def evaluate() -> int:
     options = _read_options()
-    captioned = options.json and options.json.with_suffix(".captions.jsonl")
-    check_outputs([options.json, options.output, captioned], [options.captions, options.list], options.overwrite)
+    check_outputs([options.json, options.output], [options.captions, options.list], options.overwrite)
+    regular = options.json and (options.json.is_file() or not options.json.exists())  # /dev/null has no neighbours
+    captioned = options.json.with_suffix(".captions.jsonl") if regular else None
+    check_outputs([captioned], [options.captions, options.list], options.overwrite)
 
     import torch
     from rich.console import Console
@@ -48,8 +50,9 @@ def evaluate() -> int:
     references = [one.captions for one in images]
     train = _training_images(options)
     if train and captioner.models[0].config["fine_tuned"]:
-        print(f"{NAME}: the model's CNN was fine-tuned, so its features are not those that the training images have "
-              "in --data: there is no nearest-image baseline", file=sys.stderr)  # fmt: skip
+        why = "the model's CNN was fine-tuned, so its features are not those that the training images have in --data"
+        without = "there is no nearest-image baseline, and no count of captions copied from them"
+        print(f"{NAME}: {why}: {without}", file=sys.stderr)
         train = None
     result = evaluate_captions(captioner.models, read.features, references, options.search, train)
     console = Console()
@@ -62,9 +65,10 @@ def evaluate() -> int:
     if options.output:
         write_text(options.output, "".join(f"{text}\n" for text in result.captions))
     if options.json:
-        write_captioned(captioned, images, result.captions)
+        if captioned:
+            write_captioned(captioned, images, result.captions)
         origin: dict[str, Any] = {
-            "output": captioned.name,
+            "output": captioned.name if captioned else None,
             "left_out": found.missing | {found.images[i].name: why for i, why in read.errors.items()},
             "compare": asdict(compared) if compared else None,
             "search": asdict(options.search),

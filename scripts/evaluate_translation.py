@@ -93,7 +93,8 @@ def read_options() -> Any:
 
 def output_path(options: Any) -> Path | None:
     """Where translations are written, if anywhere."""
-    if options.model and options.json and not options.output:
+    special = options.json and options.json.exists() and not options.json.is_file()  # /dev/null has no neighbours
+    if options.model and options.json and not options.output and not special:
         return Path(options.json).with_suffix(".translations.txt")
     return Path(options.output) if options.output else None
 

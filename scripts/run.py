@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass, fields
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,7 +119,8 @@ def main() -> None:
 
     if options.threads:
         torch.set_num_threads(options.threads)
-    console = Console(quiet=not process_state().is_main_process)
+    # the others wait for the first process to prepare a corpus, which may take hours
+    console = Console(quiet=not process_state(timedelta(hours=12)).is_main_process)
     if not options.dry_run:
         run_recipe(options.recipe, options.out, base=options.data, resume=options.resume, console=console)
         return

@@ -11,6 +11,7 @@ import torch
 
 # `datasets` reads these when it is imported, and processes that tests start inherit them
 os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["ACCELERATE_USE_CPU"] = "true"
 torch.set_num_threads(1)
 # a shell starts its background jobs with Ctrl-C ignored, and the processes that tests interrupt would inherit that
 signal.signal(signal.SIGINT, signal.default_int_handler)

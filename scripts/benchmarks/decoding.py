@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from rich.table import Table
 
 from data.errors import UserError
@@ -53,7 +54,8 @@ def measure_decoding(path: Path, source: Path, count: int, rounds: int, threads:
     Raises:
         UserError: the model or the file cannot be read, or there is no line.
     """
-    translator, trained = Translator.load(path), load_model(path)
+    cpu = torch.device("cpu")  # as the plain loop
+    translator, trained = Translator.load(path, cpu), load_model(path, cpu)
     lines = [line for line in itertools.islice(read_lines(source), count) if line.strip()]
     if not lines:
         raise UserError(f"{source}: only blank lines in its beginning: choose another --source")

@@ -173,7 +173,7 @@ def test_a_limit_that_was_raised_is_noted(tmp_path: Path) -> None:
 
 def test_of_two_processes_one_prepares_and_evaluates(tmp_path: Path) -> None:
     arguments = [sys.executable, str(SCRIPT), "demo", "--out", str(tmp_path / "run"), *TINY, "--threads=1"]
-    done = subprocess.run(launch(arguments), capture_output=True, text=True, check=False)
+    done = subprocess.run(launch(arguments), capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "2 process(es) on cpu" in done.stdout
     assert done.stdout.count("Generated") == done.stdout.count("Training reached") == 1

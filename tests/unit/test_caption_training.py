@@ -258,7 +258,7 @@ def test_fine_tuning_changes_the_cnn_at_its_own_rate(data, trained, tmp_path):
         Captioner.load([trained, result.model])
 
 
-def self_critical(data, model) -> tuple[SelfCritical, Plan]:
+def self_critical(data, model, longest: int = 20) -> tuple[SelfCritical, Plan]:
     loaded = load_model(model, image_encoder=encoder_of)
     store = FeatureStore.open(data / "features")
     corpus = RowCorpus(PreparedCorpus(data / "text" / "train"), Features(store.array))
@@ -267,11 +267,12 @@ def self_critical(data, model) -> tuple[SelfCritical, Plan]:
         for one in read_split(data, "train")
     }
     plan = next(iter(plan_batches(corpus, batch_tokens=256, seed=1, epoch=0)))
-    return SelfCritical(loaded.model, CiderD(list(references.values())), references, 20), plan
+    return SelfCritical(loaded.model, CiderD(list(references.values())), references, longest), plan
 
 
-def test_samples_are_weighted_by_how_much_they_beat_the_greedy_caption(data, trained):
-    rewrite, plan = self_critical(data, trained)
+@pytest.mark.parametrize("longest", [2, 20])
+def test_samples_are_weighted_by_how_much_they_beat_the_greedy_caption(data, trained, longest):
+    rewrite, plan = self_critical(data, trained, longest)
     batch = plan.collate(reverse_source=True)
     made = rewrite(batch, plan, 5)
     assert len(made.labels) == len(made.weights)
@@ -279,7 +280,7 @@ def test_samples_are_weighted_by_how_much_they_beat_the_greedy_caption(data, tra
     assert not torch.equal(made.target, rewrite(batch, plan, 6).target)
     samples, greedy = rewrite._decode(batch, 5)
     references = [rewrite.references[row] for row in plan.pool.source.images[plan.rows].tolist()]
-    rewards = [rewrite.reward.scores([one.tokens + [EOS_ID] * one.finished for one in each], references)
+    rewards = [rewrite.reward.scores([one.tokens + [EOS_ID] * (not one.cut_off) for one in each], references)
                for each in (samples, greedy)]  # fmt: skip
     start = 0
     for i, one in enumerate(samples):
@@ -287,11 +288,12 @@ def test_samples_are_weighted_by_how_much_they_beat_the_greedy_caption(data, tra
         own_labels, own_weights = made.labels[start : start + length], made.weights[start : start + length]
         assert own_labels.tolist() == [*one.tokens, EOS_ID]
         expected = [rewards[0][i] - rewards[1][i]] * length
-        if not one.finished:
+        if one.cut_off:
             expected[-1] = 0.0
         np.testing.assert_allclose(own_weights.numpy(), expected, rtol=1e-5, atol=1e-6)
         start += length
     assert made.weights.abs().max() > 0
+    assert {one.cut_off for one in samples} == {longest == 2} or longest == 20
 
 
 def test_what_is_learnt_from_a_sample_is_what_it_was_drawn_from(data, trained):
@@ -301,7 +303,7 @@ def test_what_is_learnt_from_a_sample_is_what_it_was_drawn_from(data, trained):
     made = rewrite(batch, plan, 5)
     assert rewrite.model.training and rewrite.model.config.dropout
     samples, _ = rewrite._decode(batch, 5)
-    assert all(one.finished for one in samples)
+    assert not any(one.cut_off for one in samples)
     rewrite.model.train()
     learnt = rewrite.model(replace(made, weights=torch.ones_like(made.weights)))
     drawn = sum(one.log_prob for one in samples)

@@ -234,7 +234,7 @@ def test_partial_hypotheses_where_nothing_can_end(options):
     for each in found:
         total = sum(model.next(0, each.tokens[:i])[token].item() for i, token in enumerate(each.tokens))
         assert (each.log_prob, each.score) == pytest.approx((total, total / 4), abs=1e-5)
-    assert empty == [Hypothesis([], 0.0, 0.0, False)]
+    assert empty == [Hypothesis([], 0.0, 0.0, False, True)]
 
 
 def test_complete_hypotheses_come_before_partial_ones():
@@ -286,6 +286,9 @@ def test_lengths_are_respected_and_the_longest_wins(options):
     for hypotheses, allowed in zip(found, [range(6), range(3, 6), [4], [2]], strict=True):
         assert {len(each.tokens) for each in hypotheses} <= set(allowed)
     assert all(each.finished for hypotheses in found for each in hypotheses)
+    for hypotheses, longest in zip(found, [5, 5, 4, 2], strict=True):
+        assert all(each.cut_off == (len(each.tokens) == longest) for each in hypotheses)
+    assert any(each.cut_off for each in found[3])
 
 
 @pytest.mark.parametrize("sample", [False, True])
