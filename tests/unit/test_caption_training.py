@@ -292,8 +292,8 @@ def test_samples_are_weighted_by_how_much_they_beat_the_greedy_caption(data, tra
             expected[-1] = 0.0
         np.testing.assert_allclose(own_weights.numpy(), expected, rtol=1e-5, atol=1e-6)
         start += length
-    assert made.weights.abs().max() > 0
-    assert {one.cut_off for one in samples} == {longest == 2} or longest == 20
+    assert any(one.cut_off for one in samples) == (longest == 2)
+    assert made.weights.abs().max() > 0 or longest == 2  # nothing in two words is worth a reward
 
 
 def test_what_is_learnt_from_a_sample_is_what_it_was_drawn_from(data, trained):
