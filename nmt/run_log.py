@@ -201,7 +201,8 @@ def draw_curves(folder: Path) -> None:
     left.legend()
     scores = [name for name in (valid[-1] if valid else {}) if name not in ("kind", "update", "perplexity")]
     for name in scores:
-        middle.plot([r["update"] for r in valid], [r[name] for r in valid], marker=".", label=name)
+        known = [r for r in valid if name in r]  # what an earlier version began may lack a score
+        middle.plot([r["update"] for r in known], [r[name] for r in known], marker=".", label=name)
     middle.set(xlabel="updates", title="validation, of decoded text", ylim=(0, None))
     if scores:
         middle.legend()
