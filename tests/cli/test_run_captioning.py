@@ -77,7 +77,7 @@ def test_what_a_caption_is_made_of_and_a_report(run, python, tmp_path):
     report = tmp_path / "report.html"
     ended = run_to_end([python, "scripts/report.py", str(run[0]), "--out", str(report)])
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"{report}\n", "")
-    for text in ("nearest image", "CIDEr-D (sigma 6", "People wrote", "words of its references", "training.metric"):
+    for text in ("nearest image", "CIDEr-D (sigma 6", "People wrote", "words of its references", "model.hidden"):
         assert text in report.read_text()
 
 

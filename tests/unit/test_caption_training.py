@@ -102,7 +102,7 @@ def test_attention_over_the_grid(tmp_path):
     explained = [captioner.explain(path, one) for path, one in zip(paths, found, strict=True)]
     for one, explanation in zip(found, explained, strict=True):
         best = one.hypotheses[0]
-        assert explanation.weights.shape == (len(best.tokens) + best.finished, 49)
+        assert explanation.weights.shape == (len(best.tokens) + best.parts[0].finished, 49)
         np.testing.assert_allclose(explanation.weights.sum(1), 1, atol=1e-5)
         total = sum(np.log(step.written.probability) for step in explanation.steps)
         assert total == pytest.approx(best.log_prob, abs=1e-3)

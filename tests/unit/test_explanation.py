@@ -72,7 +72,7 @@ def test_the_probabilities_are_those_of_search(attentions, options):
             [found] = made.explain(one)
             best = one.hypotheses[0]
             assert [step.written.token for step in found.steps] == [
-                token.removeprefix("▁") for token in [*best.tokens, *["</s>"] * best.finished]
+                token.removeprefix("▁") for token in [*best.tokens, *["</s>"] * best.parts[0].finished]
             ]
             total = sum(math.log(step.written.probability) for step in found.steps)
             assert total == pytest.approx(best.log_prob, abs=1e-3)

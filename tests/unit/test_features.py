@@ -14,6 +14,7 @@ from rich.console import Console
 
 from captioning import features
 from captioning.cnn import load_network
+from captioning.encoder import preprocessing_of
 from captioning.features import MOST_VIEWS, FeatureStore, extract, view
 from captioning.images import open_image
 from data.errors import UserError
@@ -67,7 +68,7 @@ def test_features_are_those_of_one_image_at_a_time(images, network, whole):
 def test_what_the_features_came_from_is_recorded(network, whole):
     assert whole.settings["network"] == "efficientnet_lite0"
     assert whole.settings["weights_sha256"] == network.weights_sha256
-    assert whole.preprocessing == network.preprocessing
+    assert preprocessing_of(whole.settings) == network.preprocessing
     assert (whole.settings["kind"], whole.settings["views"]) == ("pooled", 1)
 
 

@@ -257,7 +257,7 @@ def test_unknown_kind_of_file(tmp_path: Path) -> None:
 
 
 def test_parquet_through_datasets_in_several_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "_BATCH_ROWS", 7)
+    monkeypatch.setattr("data.readers._BATCH_ROWS", 7)
     pairs = [RawPair(f"s{n}", f"t\n{n}") for n in range(50)]
     rows = [{"id": n, "translation": {"en": s, "de": t}} for n, (s, t) in enumerate(pairs)]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")

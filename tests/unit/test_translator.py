@@ -105,7 +105,7 @@ def test_a_hypothesis_tells_its_tokens_and_scores(translator):
     assert len({tuple(one.tokens) for one in result.hypotheses}) == 3
     for one in result.hypotheses:
         assert all(token.startswith("\u2581") for token in one.tokens)
-        length = len(one.tokens) + one.finished
+        length = len(one.tokens) + all(part.finished for part in one.parts)
         assert one.score == pytest.approx(one.log_prob / length**0.5, abs=1e-4)
 
 
