@@ -22,6 +22,7 @@ from data.errors import UserError
 from nmt.checkpoint import TrainedModel, load_model
 from nmt.explanation import Explanation, explain
 from nmt.search import SearchOptions
+from nmt.stepper import Precision, Stepper
 from nmt.written import WrittenHypothesis
 
 if TYPE_CHECKING:
@@ -60,8 +61,10 @@ class ReadImages:
 class Captioner:
     """A model, or several that share vocabulary and CNN, with all that is needed to use them on image files."""
 
-    def __init__(self, models: Sequence[TrainedModel], names: Sequence[str] = ()) -> None:
-        """Raises UserError if the models do not fit together."""
+    def __init__(
+        self, models: Sequence[TrainedModel], names: Sequence[str] = (), *, precision: Precision = "float32"
+    ) -> None:
+        """Raises UserError if the models do not fit together, or the device does not compute in that precision."""
         first, *others = models
         names = names or [f"model {i}" for i in range(1, len(models) + 1)]
         for other, name in zip(others, names[1:], strict=True):
@@ -80,10 +83,17 @@ class Captioner:
         encoder = first.model.encoder
         assert isinstance(encoder, ImageEncoder)
         self.models = list(models)
+        self._steppers = [Stepper(model.model, precision) for model in models]
         self.network, self.kind = fast(encoder.pretrained), encoder.kind
 
     @classmethod
-    def load(cls, path: Path | str | Sequence[Path | str], device: torch.device | None = None) -> Captioner:
+    def load(
+        cls,
+        path: Path | str | Sequence[Path | str],
+        device: torch.device | None = None,
+        *,
+        precision: Precision = "float32",
+    ) -> Captioner:
         """Read a model directory, or several for an ensemble; by default onto the GPU if there is one.
 
         Raises:
@@ -92,7 +102,8 @@ class Captioner:
         paths = [Path(path)] if isinstance(path, Path | str) else [Path(one) for one in path]
         if not paths:
             raise ValueError("no model directory given")
-        return cls([load_model(one, device, encoder_of) for one in paths], [str(one) for one in paths])
+        models = [load_model(one, device, encoder_of) for one in paths]
+        return cls(models, [str(one) for one in paths], precision=precision)
 
     @torch.inference_mode()
     def read(self, images: Sequence[ImageSource], *, batch_images: int = 32) -> ReadImages:
@@ -136,7 +147,8 @@ class Captioner:
         found = [ImageCaption([], read.errors.get(i)) for i in range(len(images))]
         column = FeatureColumn.plain(read.features[:, None])
         seeds = [first_image + i for i in read.rows]
-        for i, hypotheses in zip(read.rows, caption_features(self.models, column, options, seeds=seeds), strict=True):
+        captions = caption_features(self.models, column, options, steppers=self._steppers, seeds=seeds)
+        for i, hypotheses in zip(read.rows, captions, strict=True):
             found[i] = ImageCaption(hypotheses)
         return found
 

@@ -6,6 +6,7 @@ from data.source import Column
 from nmt.checkpoint import TrainedModel
 from nmt.decoding import decode
 from nmt.search import SearchOptions
+from nmt.stepper import Stepper
 from nmt.written import WrittenHypothesis
 
 
@@ -14,6 +15,7 @@ def caption_features(
     images: Column,
     options: SearchOptions,
     *,
+    steppers: Sequence[Stepper] | None = None,
     batch_images: int | None = None,
     seeds: Sequence[int] | None = None,
 ) -> list[list[WrittenHypothesis]]:
@@ -21,6 +23,7 @@ def caption_features(
 
     Args:
         models: One, or several with one vocabulary that caption together.
+        steppers: The models laid out for search; by default in float32, with the weights that they have now.
         batch_images: How many are in work at a time; by default 256, or 32 whose grids are attended over.
         seeds: What tells the images of a sample apart; by default their places.
     """
@@ -29,7 +32,7 @@ def caption_features(
     width = options.n_best if options.sample else options.beam
     target = models[0].target
     found = decode(
-        [model.model for model in models],
+        steppers or [Stepper(model.model) for model in models],
         images,
         options,
         models[0].length_ratio,

@@ -27,6 +27,7 @@ from data.source import Ragged
 from data.tokenizer import EOS_ID, UNK_ID
 from nmt.model import SequenceModel
 from nmt.search import Hypothesis, SearchOptions, search
+from nmt.stepper import Stepper
 
 _NO_WORD = -1  # equals no token
 
@@ -71,10 +72,11 @@ class SelfCritical:
         self.model.eval()
         rows, device = len(batch.source.lengths), batch.target.device
         shortest = torch.zeros(rows, dtype=torch.long, device=device)
-        state = self.model.start(batch.source)
+        stepper = Stepper(self.model)
+        state = stepper.start(batch.source)
         both = []
         for options in (SearchOptions(sample=True, seed=seed, allow_unknown=True), SearchOptions(beam=1)):
-            found = search(self.model.step, state, options, min_lengths=shortest, max_lengths=shortest + self.longest)
+            found = search(stepper.step, state, options, min_lengths=shortest, max_lengths=shortest + self.longest)
             both.append([hypotheses[0] for hypotheses in found])
         self.model.train()
         return both[0], both[1]

@@ -17,27 +17,32 @@ from nmt.word_vectors import WordVectors
 
 @dataclass(frozen=True)
 class DecoderState:
-    """What the decoder carries from step to step, a row for each hypothesis.
+    """What the decoder carries from step to step.
 
-    vector: read at every step, or None
-    memory: attended over at every step, or None
+    recurrent: a row for each hypothesis, sentence by sentence, equally many of each
+    vector: read at every step, a row for each sentence, or None
+    memory: attended over at every step, a row for each sentence, or None
     """
 
     recurrent: RecurrentState
-    vector: Float[Tensor, "rows summary"] | None = None
+    vector: Float[Tensor, "sentences summary"] | None = None
     memory: Memory | None = None
 
-    def select(self, rows: Int[Tensor, " selected"]) -> "DecoderState":
-        vector = None if self.vector is None else self.vector.index_select(0, rows)
-        memory = None if self.memory is None else self.memory.select(rows)
+    def select(self, rows: Int[Tensor, " selected"], sentences: Int[Tensor, " kept"] | None = None) -> "DecoderState":
+        """The state of these hypotheses, and of these sentences if they are not the same as before."""
+        vector, memory = self.vector, self.memory
+        if sentences is not None:
+            vector = None if vector is None else vector.index_select(0, sentences)
+            memory = None if memory is None else memory.select(sentences)
         return DecoderState(self.recurrent.select(rows), vector, memory)
 
 
 @dataclass(frozen=True)
 class Forced:
-    """What teacher forcing gives: scores at the real positions, and at all of them the weights of attention, if any."""
+    """What teacher forcing gives: what the output layer is to read at the real positions, and the weights of attention,
+    if any, at all of them."""
 
-    logits: Float[Tensor, "tokens vocabulary"]
+    outputs: Float[Tensor, "tokens features"]
     weights: Float[Tensor, "rows time positions"] | None
 
 
@@ -85,7 +90,7 @@ class Decoder(nn.Module):
 
     def start(self, context: Context, rows: int) -> DecoderState:
         """The state before the start token; `rows` is the batch size."""
-        state = context.state or self.stack.zeros(rows, self.output.weight)
+        state = context.state or self.stack.zeros(rows, next(self.parameters()))
         if context.first_input is not None:
             _, state = self.stack.step(self._beside(context.first_input, context.vector), state)
         memory = None
@@ -102,10 +107,11 @@ class Decoder(nn.Module):
         Args:
             positions: Where in the flattened (rows x time) grid the real positions are.
         """
-        return self.forced(context, target, positions).logits
+        scores: Tensor = self.output(self.forced(context, target, positions).outputs)
+        return scores
 
     def forced(self, context: Context, target: Int[Tensor, "rows time"], positions: Int[Tensor, " tokens"]) -> Forced:
-        """What `forward` gives, and the attention behind it."""
+        """What `forward` makes its scores of, and the attention behind it."""
         state = self.start(context, target.shape[0])
         vector = None if context.vector is None else context.vector[:, None].expand(-1, target.shape[1], -1)
         outputs, _ = self.stack(self._inputs(target, vector), state.recurrent)
@@ -114,16 +120,21 @@ class Decoder(nn.Module):
             attended = self.attention(outputs, state.memory)
             outputs, weights = attended.outputs, attended.weights
         real = self.dropout(outputs).reshape(-1, outputs.shape[-1]).index_select(0, positions)
-        return Forced(self._logits(real), weights)
+        return Forced(self._projected(real), weights)
 
     def step(
         self, tokens: Int[Tensor, " rows"], state: DecoderState
     ) -> tuple[Float[Tensor, "rows vocabulary"], DecoderState]:
         """Scores of the next word after one more token."""
-        outputs, recurrent = self.stack.step(self._inputs(tokens, state.vector), state.recurrent)
+        vector = state.vector
+        if vector is not None:
+            vector = vector.repeat_interleave(len(tokens) // len(vector), 0)
+        outputs, recurrent = self.stack.step(self._inputs(tokens, vector), state.recurrent)
         if self.attention is not None:
-            outputs = self.attention(outputs[:, None], state.memory).outputs[:, 0]
-        return self._logits(outputs), DecoderState(recurrent, state.vector, state.memory)
+            # the hypotheses of a sentence ask together, as the steps of a target do in training
+            asked = outputs.view(len(state.memory.mask), -1, outputs.shape[1])
+            outputs = self.attention(asked, state.memory).outputs.flatten(0, 1)
+        return self.output(self._projected(outputs)), DecoderState(recurrent, state.vector, state.memory)
 
     def _inputs(self, tokens: Int[Tensor, "*rows"], vector: Tensor | None) -> Float[Tensor, "*rows inputs"]:
         """What the recurrent stack reads: the word before, and beside it the source's vector; either may be missing."""
@@ -136,6 +147,6 @@ class Decoder(nn.Module):
         words = self.dropout(words)
         return words if vector is None else torch.cat([words, vector], -1)
 
-    def _logits(self, outputs: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows vocabulary"]:
-        logits: Tensor = self.output(outputs if self.projection is None else self.projection(outputs))
-        return logits
+    def _projected(self, outputs: Float[Tensor, "rows hidden"]) -> Float[Tensor, "rows features"]:
+        """In the space of the word vectors, if they are read and written as one."""
+        return outputs if self.projection is None else self.projection(outputs)

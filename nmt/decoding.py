@@ -7,15 +7,15 @@ import torch
 
 from data.length_ratio import LengthRatio
 from data.source import Column, Source
-from nmt.model import SequenceModel
 from nmt.search import Ensembled, Hypothesis, SearchOptions, average, search
+from nmt.stepper import Stepper
 
 _SLACK = 5  # tokens beyond what the training text's length ratio allows: short sentences vary more
 
 
 @torch.no_grad()
 def decode(
-    models: Sequence[SequenceModel],
+    steppers: Sequence[Stepper],
     sources: Column,
     options: SearchOptions,
     ratio: LengthRatio,
@@ -27,7 +27,7 @@ def decode(
     """The n best hypotheses for each source, in the order of the sources.
 
     Args:
-        models: One, or an ensemble of several with the same vocabularies.
+        steppers: One, or an ensemble of several with the same vocabularies.
         sources: What to decode; none may be empty.
         ratio: Target lengths of the training text; the shortest and longest output follow from it.
         batch_tokens: The most cells of a batch: sources times beam times the longest of them.
@@ -45,8 +45,8 @@ def decode(
             end += 1
         rows = order[start:end]
         results = _decode_batch(
-            models,
-            sources.collate(np.array(rows), reverse=models[0].config.reverse_source),
+            steppers,
+            sources.collate(np.array(rows), reverse=steppers[0].model.config.reverse_source),
             options,
             ratio,
             [prefixes[i] for i in rows] if prefixes else None,
@@ -59,26 +59,25 @@ def decode(
 
 
 def _decode_batch(
-    models: Sequence[SequenceModel],
+    steppers: Sequence[Stepper],
     source: Source,
     options: SearchOptions,
     ratio: LengthRatio,
     prefixes: list[Sequence[int]] | None,
     seeds: list[int],
 ) -> list[list[Hypothesis]]:
-    device = next(models[0].parameters()).device
-    source = source.to(device)
-    lengths = source.lengths.to(device)
+    source = source.to(steppers[0].device)
+    lengths = source.lengths.to(steppers[0].device)
     shortest = (lengths * ratio.low).floor().long()
     longest = (lengths * ratio.high).ceil().long() + _SLACK
-    if len(models) == 1:
-        model = models[0]
+    if len(steppers) == 1:
+        stepper = steppers[0]
         return search(
-            model.step, model.start(source), options,
+            stepper.step, stepper.start(source), options,
             min_lengths=shortest, max_lengths=longest, prefixes=prefixes, seeds=seeds,
         )  # fmt: skip
-    state = Ensembled(tuple(model.start(source) for model in models))
+    state = Ensembled(tuple(stepper.start(source) for stepper in steppers))
     return search(
-        average([model.step for model in models]), state, options,
+        average([stepper.step for stepper in steppers]), state, options,
         min_lengths=shortest, max_lengths=longest, prefixes=prefixes, seeds=seeds,
     )  # fmt: skip

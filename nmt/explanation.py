@@ -86,7 +86,8 @@ def _explain(
     batch = make_batch(source, Ragged.of([written.tokens]), np.arange(1)).to(device)
     forced = [model.decoder.forced(model.encode(batch.source), batch.target, batch.positions) for model in models]
     ids = [*written.tokens, EOS_ID][: len(written.tokens) + written.finished]
-    probabilities = torch.stack([one.logits.float().softmax(-1) for one in forced]).mean(0)[: len(ids)].cpu()
+    scores = [model.decoder.output(one.outputs) for model, one in zip(models, forced, strict=True)]
+    probabilities = torch.stack([each.float().softmax(-1) for each in scores]).mean(0)[: len(ids)].cpu()
     steps = []
     for row, token in zip(probabilities, ids, strict=True):
         candidates = [token, *row.topk(min(ALTERNATIVES, len(row))).indices.tolist()]

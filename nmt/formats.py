@@ -10,6 +10,7 @@ from nmt.frame_translator import FrameTranslation
 from nmt.search import SearchOptions
 from nmt.streaming import Notes, decode_pools
 from nmt.translator import Translation, Translator
+from nmt.translator_pool import TranslatorPool
 from nmt.written import WrittenHypothesis
 
 
@@ -24,6 +25,7 @@ class Job:
         prefix: What every translation must begin with.
         batch_tokens: The most cells of a batch.
         show: Is given all translations too, after the number of their first line.
+        pool: Translates instead of the translator, in several processes.
     """
 
     translator: Translator
@@ -32,12 +34,13 @@ class Job:
     prefix: str = ""
     batch_tokens: int = 4096
     show: Callable[[int, list[Translation]], None] | None = None
+    pool: TranslatorPool | None = None
 
     def translate(
         self, number: int, lines: Sequence[str], notes: Notes, prefixes: Sequence[str] | None = None
     ) -> list[Translation]:
         """The translations of the lines from `number` on."""
-        done = self.translator.translate(
+        done = (self.pool or self.translator).translate(
             lines,
             self.options,
             prefixes=prefixes or [self.prefix] * len(lines),

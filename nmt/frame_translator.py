@@ -11,6 +11,7 @@ from data.source import FrameColumn, Frames
 from nmt.checkpoint import TrainedModel, load_model
 from nmt.decoding import decode
 from nmt.search import SearchOptions
+from nmt.stepper import Precision, Stepper
 from nmt.translator import check_pair
 from nmt.written import WrittenHypothesis
 
@@ -40,25 +41,34 @@ class FrameTranslator:
     max_frames: the most frames of a sequence in training; longer ones are read whole all the same
     """
 
-    def __init__(self, models: Sequence[TrainedModel], names: Sequence[str] = ()) -> None:
-        """Raises UserError if the models do not fit together."""
+    def __init__(
+        self, models: Sequence[TrainedModel], names: Sequence[str] = (), *, precision: Precision = "float32"
+    ) -> None:
+        """Raises UserError if the models do not fit together, or the device does not compute in that precision."""
         names = names or [f"model {i}" for i in range(1, len(models) + 1)]
         for model, name in zip(models, names, strict=True):
             check_pair(models[0], model, names[0], name)
             model.model.eval()
-        self._models, self._target = [model.model for model in models], models[0].target
+        self._steppers, self._target = [Stepper(model.model, precision) for model in models], models[0].target
         self._ratio, self.max_frames = models[0].length_ratio, models[0].max_length
         self._features: int = models[0].config["frames"]["features"]
 
     @classmethod
-    def load(cls, path: Path | str | Sequence[Path | str], device: torch.device | None = None) -> "FrameTranslator":
+    def load(
+        cls,
+        path: Path | str | Sequence[Path | str],
+        device: torch.device | None = None,
+        *,
+        precision: Precision = "float32",
+    ) -> "FrameTranslator":
         """Read a model directory, or several for an ensemble; by default onto the GPU if there is one.
 
         Raises:
             UserError: a directory is none, is damaged, reads no frames, or does not fit the others.
         """
         paths = [Path(path)] if isinstance(path, Path | str) else [Path(one) for one in path]
-        return cls([load_model(one, device, reads="frames") for one in paths], [str(one) for one in paths])
+        models = [load_model(one, device, reads="frames") for one in paths]
+        return cls(models, [str(one) for one in paths], precision=precision)
 
     @property
     def lowercase(self) -> bool:
@@ -90,7 +100,7 @@ class FrameTranslator:
             except FrameError as error:
                 found[i] = FrameTranslation([], error=str(error))
         column, seeds = FrameColumn(list(read.values())), [first + i for i in read]
-        results = decode(self._models, column, options, self._ratio, batch_tokens=batch_frames, seeds=seeds)
+        results = decode(self._steppers, column, options, self._ratio, batch_tokens=batch_frames, seeds=seeds)
         for (i, frames), hypotheses in zip(read.items(), results, strict=True):
             found[i] = FrameTranslation([WrittenHypothesis.of([one], self._target) for one in hypotheses], len(frames))
         return found

@@ -5,6 +5,7 @@ Shapes: rows are sentences (times beam in search), time is padded length.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -15,6 +16,7 @@ from nmt.config import Cell, ModelConfig
 from nmt.dropout import Dropout
 
 _LAYERS: dict[Cell, Callable[..., nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+_STEPS: dict[Cell, Callable[..., Any]] = {"lstm": torch.lstm_cell, "gru": torch.gru_cell, "rnn": torch.rnn_tanh_cell}
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class RecurrentStack(nn.Module):
         )
         self.dropout = Dropout(config)
         self.hidden, self.residual, self.cell = hidden, config.residual, config.cell
+        self.advance = _STEPS[config.cell]  # one step of a layer, from inputs, state and the layer's weights
 
     def zeros(self, rows: int, like: Tensor) -> RecurrentState:
         state = like.new_zeros(len(self.layers), rows, self.hidden)
@@ -111,13 +114,10 @@ class RecurrentStack(nn.Module):
         ends: list[list[Tensor]] = []
         outputs = inputs
         for i, layer in enumerate(self.layers):
-            assert isinstance(layer, nn.RNNBase)
             below = self.dropout(outputs) if i else outputs
-            weights, begin = layer.all_weights[0], [part[i] for part in state.parts()]
-            if self.cell == "lstm":
-                end = list(torch.lstm_cell(below, begin, *weights))
-            else:
-                end = [(torch.gru_cell if self.cell == "gru" else torch.rnn_tanh_cell)(below, begin[0], *weights)]
+            begin = [part[i] for part in state.parts()]
+            end = self.advance(below, begin if len(begin) > 1 else begin[0], *layer.all_weights[0])
+            end = list(end) if isinstance(end, tuple) else [end]
             outputs = end[0] + below if self.residual and i else end[0]
             ends.append(end)
         return outputs, _stacked(ends)

@@ -14,8 +14,8 @@ on. Two things follow:
 
 A hypothesis that ends leaves its place empty for one step: the next step again keeps the `beam` best. The
 pool keeps the `beam` best complete hypotheses by score. A sentence is settled once nothing left in its beam
-can reach a better score than the worst of a full pool, or nothing is left. So the search never stops too
-early, and what it finds does not depend on how many hypotheses are asked for.
+can reach a better score than the last of those asked for, or nothing is left. So the search never stops too
+early, and the best that it finds do not depend on how many are asked for.
 """
 
 import hashlib
@@ -25,6 +25,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -34,6 +35,8 @@ from data.tokenizer import BOS_ID as BOS
 from data.tokenizer import EOS_ID as EOS
 from data.tokenizer import PAD_ID as PAD
 from data.tokenizer import UNK_ID as UNK
+
+_BLOCK = 64  # entries of a vocabulary whose largest is looked at first
 
 # Not typing.Self: runtime type checks look at one method at a time and cannot tell whose self it is.
 S = TypeVar("S", bound="State")
@@ -46,14 +49,23 @@ class BrokenModelError(UserError, ValueError):
 
 @runtime_checkable
 class State(Protocol):
-    """What a step carries from one token to the next, with one row per hypothesis."""
+    """What a step carries from one token to the next, with one row per hypothesis.
 
-    def select(self: S, rows: Int[Tensor, " selected"]) -> S:
-        """The state of these rows, in this order; a row may be taken several times or not at all."""
+    Rows stand sentence by sentence, equally many for each, so that what all hypotheses of a sentence share need be
+    there only once.
+    """
+
+    def select(self: S, rows: Int[Tensor, " selected"], sentences: Int[Tensor, " kept"] | None = None) -> S:
+        """The state of these rows, in this order; a row may be taken several times or not at all.
+
+        Args:
+            sentences: Those that the rows are of, if some have left the search.
+        """
         ...
 
 
-# The previous tokens and a state to log-probabilities of the next tokens and the next state.
+# The previous tokens and a state to log-probabilities of the next tokens, which search may overwrite, and the next
+# state. Entries beyond the vocabulary are -inf.
 Step: TypeAlias = Callable[[Int[Tensor, " rows"], S], tuple[Float[Tensor, "rows vocab"], S]]
 
 
@@ -122,37 +134,43 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class PerSentence:
-    """Tensors whose first dimension is the sentences still searched for."""
+    """Tensors whose first dimension is the sentences still searched for, and plain numbers."""
 
     def select(self: P, kept: Int[Tensor, " kept"]) -> P:
         """The same for these sentences only."""
-        return replace(self, **{field.name: getattr(self, field.name)[kept] for field in fields(self)})
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: each[kept] for name, each in values.items() if isinstance(each, Tensor)})
 
 
 @dataclass(frozen=True)
 class Limits(PerSentence):
     """What each sentence may write: `prefixes` first (padded), then what the lengths allow.
 
-    `uniforms` are the random numbers of sampling, one per row and position; empty for beam search.
+    `uniforms` are the random numbers of sampling, one per row and position; empty for beam search. Before `all_may_end`
+    tokens some sentence must not end yet, from `one_must_end` on some sentence must; they are numbers of the host, for
+    a step reads nothing from the device.
     """
 
     shortest: Int[Tensor, " batch"]
     longest: Int[Tensor, " batch"]
     prefixes: Int[Tensor, "batch prefix"]
     uniforms: Float[Tensor, "batch samples time"]
+    all_may_end: int
+    one_must_end: int
 
 
 @dataclass(frozen=True)
 class Beams(PerSentence):
     """Where the search stands: hypotheses still growing, and the pool of complete ones, best first.
 
-    A place in the beam whose log-probability is -inf, and a place in the pool whose score is, is empty.
+    A place in the beam whose log-probability is -inf, and a place in the pool whose score is, is empty. The beam begins
+    with as many places as there are ways to begin, and is as wide as the pool from the first step on.
     `parents` are the rows of the step's state that the hypotheses continue.
     """
 
-    tokens: Int[Tensor, "batch beam time"]
-    log_probs: Float[Tensor, "batch beam"]
-    parents: Int[Tensor, "batch beam"]
+    tokens: Int[Tensor, "batch width time"]
+    log_probs: Float[Tensor, "batch width"]
+    parents: Int[Tensor, "batch width"]
     pool_tokens: Int[Tensor, "batch beam time"]
     pool_log_probs: Float[Tensor, "batch beam"]
     pool_scores: Float[Tensor, "batch beam"]
@@ -166,41 +184,70 @@ class Successors(NamedTuple):
     tokens: Int[Tensor, "batch beam"]
 
 
-def init_beams(batch: int, beam: int, time: int, device: torch.device, *, live: int = 1) -> Beams:
-    """`live` empty hypotheses per sentence; beam search starts from 1, since equals would only repeat it."""
-    tokens = torch.full((batch, beam, time), PAD, device=device)
-    empty = torch.full((batch, beam), -math.inf, device=device)
-    log_probs = empty.clone()
-    log_probs[:, :live] = 0.0
-    rows = torch.arange(batch * beam, device=device).view(batch, beam)
-    return Beams(tokens, log_probs, rows, tokens, empty, empty)
+def init_beams(batch: int, beam: int, time: int, device: torch.device, *, width: int = 1) -> Beams:
+    """`width` empty hypotheses per sentence; beam search starts from 1, since equals would only repeat it."""
+    pool = torch.full((batch, beam, time), PAD, device=device)
+    scores = torch.full((batch, beam), -math.inf, device=device)
+    rows = torch.arange(batch * width, device=device).view(batch, width)
+    begun = torch.zeros((batch, width), device=device)
+    return Beams(pool.new_full((batch, width, time), PAD), begun, rows, pool, scores, scores)
 
 
-def token_masks(vocab: int, allow_unknown: bool, device: torch.device) -> Float[Tensor, "3 vocab"]:
-    """What is added to log-probabilities where a sentence must not end yet, may end, and must end."""
-    masks = torch.full((3, vocab), -math.inf, device=device)
-    masks[:2] = 0.0
-    masks[:2, [PAD, BOS] if allow_unknown else [PAD, BOS, UNK]] = -math.inf
-    masks[0, EOS] = -math.inf
-    masks[1:, EOS] = 0.0
-    return masks
+def never_written(allow_unknown: bool, device: torch.device) -> Int[Tensor, " special"]:
+    """The tokens that stand in no hypothesis, but for the end, whose place is its end."""
+    return torch.tensor([PAD, BOS] if allow_unknown else [PAD, BOS, UNK]).to(device, non_blocking=True)
 
 
-def permitted(length: int, limits: Limits, masks: Float[Tensor, "3 vocab"]) -> Float[Tensor, "batch vocab"]:
-    """The mask of every sentence after `length` tokens: 0 for what it may write next, -inf for the rest."""
-    mask = masks[(length >= limits.shortest).long() + (length >= limits.longest).long()]
+def forbid(
+    log_probs: Float[Tensor, "batch width vocab"], length: int, limits: Limits, never: Int[Tensor, " special"]
+) -> None:
+    """Take the probability, in place, from what a sentence may not write after `length` tokens."""
+    end, forced, its = log_probs[:, :, EOS], None, None
     if length < limits.prefixes.shape[1]:
-        forced = limits.prefixes[:, length, None]
-        is_it = torch.arange(masks.shape[1], device=masks.device) == forced
-        mask = torch.where(forced == PAD, mask, torch.zeros_like(mask).masked_fill(~is_it, -math.inf))
-    return mask
+        forced = limits.prefixes[:, length, None, None].expand(-1, log_probs.shape[1], 1)
+        its = log_probs.gather(2, forced)
+    log_probs.index_fill_(2, never, -math.inf)
+    if length < limits.all_may_end:
+        end.masked_fill_((length < limits.shortest)[:, None], -math.inf)
+    if length >= limits.one_must_end:
+        must, kept = (length >= limits.longest)[:, None], end.clone()
+        log_probs.masked_fill_(must[:, :, None], -math.inf)
+        end.copy_(kept)
+    if forced is not None and its is not None:
+        log_probs.masked_fill_(forced != PAD, -math.inf)
+        log_probs.scatter_(2, forced, torch.where(forced == PAD, -math.inf, its))
 
 
-def best_successors(live: Float[Tensor, "batch beam"], log_probs: Float[Tensor, "batch beam vocab"]) -> Successors:
-    """The most probable of all extensions of all beams, as many as there are beams."""
-    beam, vocab = log_probs.shape[1:]
-    best, index = (live[:, :, None] + log_probs).flatten(1).topk(beam)
-    return Successors(best, index // vocab, index % vocab)
+def most_probable(
+    log_probs: Float[Tensor, "batch width vocab"], count: int
+) -> tuple[Float[Tensor, "batch width count"], Int[Tensor, "batch width count"]]:
+    """The `count` largest of the last dimension, largest first, and where they stand.
+
+    They stand in the blocks with the largest maxima, so that of a large vocabulary little more than those maxima is
+    looked at.
+    """
+    *rows, vocab = log_probs.shape
+    if vocab % _BLOCK or vocab < 2 * count * _BLOCK:
+        return log_probs.topk(count)
+    blocks = log_probs.view(*rows, -1, _BLOCK)
+    places = blocks.amax(-1).topk(count).indices
+    candidates = blocks.gather(-2, places[..., None].expand(*places.shape, _BLOCK)).flatten(-2)
+    best, index = candidates.topk(count)
+    return best, places.gather(-1, index // _BLOCK) * _BLOCK + index % _BLOCK
+
+
+def best_successors(
+    live: Float[Tensor, "batch width"], log_probs: Float[Tensor, "batch width vocab"], beam: int
+) -> Successors:
+    """The most probable of all extensions of all hypotheses, as many as the beam is wide."""
+    width, vocab = log_probs.shape[1:]
+    count = min(beam, vocab)
+    best, ids = most_probable(log_probs, count)
+    sums, ids = (live[:, :, None] + best).flatten(1), ids.flatten(1)
+    if missing := max(0, beam - width * count):  # where a tiny vocabulary offers fewer
+        sums, ids = F.pad(sums, (0, missing), value=-math.inf), F.pad(ids, (0, missing), value=PAD)
+    sums, index = sums.topk(beam)
+    return Successors(sums, (index // count).clamp(max=width - 1), ids.gather(1, index))
 
 
 def drawn_successors(
@@ -241,20 +288,23 @@ def advance(
     log_probs: Float[Tensor, "rows vocab"],
     length: int,
     limits: Limits,
-    masks: Float[Tensor, "3 vocab"],
+    never: Int[Tensor, " special"],
     options: SearchOptions,
 ) -> Beams:
     """One step: hypotheses of `length` tokens become hypotheses of one more; those that end are pooled."""
-    batch, beam = beams.log_probs.shape
-    allowed = log_probs.float().view(batch, beam, -1) + permitted(length, limits, masks)[:, None]
+    batch, width = beams.log_probs.shape
+    beam = beams.pool_scores.shape[1]
+    allowed = log_probs.float().view(batch, width, -1)
+    forbid(allowed, length, limits, never)
     if options.sample:
         new = drawn_successors(beams.log_probs, allowed, limits.uniforms[:, :, length], options)
     else:
-        new = best_successors(beams.log_probs, allowed)
+        new = best_successors(beams.log_probs, allowed, beam)
     tokens = gather_rows(beams.tokens, new.origins)
-    tokens[:, :, length] = new.tokens
+    # an empty place may have come from beyond the vocabulary
+    tokens[:, :, length] = new.tokens.masked_fill(new.log_probs == -math.inf, PAD)
     ended = new.tokens == EOS
-    rows = torch.arange(0, batch * beam, beam, device=tokens.device)[:, None] + new.origins
+    rows = torch.arange(0, batch * width, width, device=tokens.device)[:, None] + new.origins
     live = new.log_probs.masked_fill(ended, -math.inf)
 
     scores = (new.log_probs / (length + 1) ** options.length_penalty).masked_fill(~ended, -math.inf)
@@ -271,14 +321,14 @@ def advance(
 
 
 def settled(beams: Beams, limits: Limits, options: SearchOptions) -> Bool[Tensor, " batch"]:
-    """Whether nothing in the beam can still enter the pool, for every sentence.
+    """Whether nothing in the beam can still be among the `n_best` of the pool, for every sentence.
 
     Log-probabilities only fall, and no length divides them by more than the longest, so that quotient bounds
     every score still to come. An empty place in a pool scores -inf, and so does an empty beam: with nothing
     left to go on with, any pool is settled. NaN settles a sentence too, so that it is reported at once.
     """
     bound = beams.log_probs.amax(1) / (limits.longest + 1) ** options.length_penalty
-    return ~(bound > beams.pool_scores.amin(1))
+    return ~(bound > beams.pool_scores[:, options.n_best - 1])
 
 
 def read_pool(beams: Beams, limits: Limits, n_best: int) -> list[list[Hypothesis]]:
@@ -330,7 +380,8 @@ def make_limits(
     longest = torch.maximum(max_lengths.cpu(), torch.tensor([len(prefix) for prefix in prefixes]))
     shortest = torch.minimum(min_lengths.cpu(), longest)
     uniforms = draw_uniforms(options, seeds, longest.tolist())
-    return Limits(shortest.to(device), longest.to(device), padded.to(device), uniforms.to(device))
+    on_device = (each.to(device) for each in (shortest, longest, padded, uniforms))
+    return Limits(*on_device, all_may_end=int(shortest.max()), one_must_end=int(longest.min()))
 
 
 def search(
@@ -355,16 +406,17 @@ def search(
     beam = options.n_best if options.sample else options.beam
     limits = make_limits(options, min_lengths, max_lengths, prefixes or [[]] * batch, seeds or range(batch))
     time = int(limits.longest.max()) + 1
-    beams = init_beams(batch, beam, time, device, live=beam if options.sample else 1)
-    state = state.select(beams.parents.flatten() // beam)
-    previous = torch.full((batch * beam,), BOS, device=device)
-    masks, waiting = None, list(range(batch))
+    width = beam if options.sample else 1
+    beams = init_beams(batch, beam, time, device, width=width)
+    if width > 1:
+        state = state.select(beams.parents.flatten() // width)
+    previous = torch.full((batch * width,), BOS, device=device)
+    never, waiting = never_written(options.allow_unknown, device), list(range(batch))
     found: list[list[Hypothesis]] = [[] for _ in waiting]
     for length in range(time):
         log_probs, state = step(previous, state)
-        if masks is None:
-            masks = token_masks(log_probs.shape[1], options.allow_unknown, device)
-        beams = advance(beams, log_probs, length, limits, masks, options)
+        beams = advance(beams, log_probs, length, limits, never, options)
+        sentences = None
         # The one read back from the device in a step. Waiting for the step to end costs some microseconds; it
         # saves the rows of settled sentences, which would else be stepped until the last of the batch ends.
         flags = settled(beams, limits, options).tolist()
@@ -376,9 +428,9 @@ def search(
                 found[waiting[i]] = hypotheses
             if not kept:
                 break
-            rows = torch.tensor(kept, device=device)
-            beams, limits, waiting = beams.select(rows), limits.select(rows), [waiting[i] for i in kept]
-        state = state.select(beams.parents.flatten())
+            sentences = torch.tensor(kept, device=device)
+            beams, limits, waiting = beams.select(sentences), limits.select(sentences), [waiting[i] for i in kept]
+        state = state.select(beams.parents.flatten(), sentences)
         previous = beams.tokens[:, :, length].flatten()
     return found
 
@@ -389,9 +441,9 @@ class Ensembled(Generic[S]):
 
     states: tuple[S, ...]
 
-    def select(self, rows: Int[Tensor, " selected"]) -> "Ensembled[S]":
+    def select(self, rows: Int[Tensor, " selected"], sentences: Int[Tensor, " kept"] | None = None) -> "Ensembled[S]":
         """The same rows of every state."""
-        return Ensembled(tuple(state.select(rows) for state in self.states))
+        return Ensembled(tuple(state.select(rows, sentences) for state in self.states))
 
 
 def average(steps: Sequence[Step[S]]) -> Step[Ensembled[S]]:

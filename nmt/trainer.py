@@ -26,7 +26,8 @@ from data.errors import UserError
 from data.pool import Corpus
 from nmt.checkpoint import Position, TrainedModel, load_checkpoint, load_weights, versions
 from nmt.config import ModelConfig, TrainingConfig, changed_settings
-from nmt.model import Loss, SequenceModel
+from nmt.loss import Loss
+from nmt.model import SequenceModel
 from nmt.optimization import learning_rate, make_optimizer
 from nmt.processes import StopSignal, agree
 from nmt.run_directory import RunDirectory

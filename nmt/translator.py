@@ -33,6 +33,7 @@ from nmt.decoding import decode
 from nmt.explanation import Explanation, explain
 from nmt.scoring import PairScore, score_pairs
 from nmt.search import Hypothesis, SearchOptions
+from nmt.stepper import Precision, Stepper
 from nmt.written import WrittenHypothesis
 
 _DEFAULTS = SearchOptions()
@@ -66,15 +67,18 @@ class Translation:
 class Translator:
     """A model, or an ensemble of several that share their vocabularies, with its tokenizers."""
 
-    def __init__(self, models: Sequence[TrainedModel], names: Sequence[str] = ()) -> None:
-        """Puts the models into evaluation mode.
+    def __init__(
+        self, models: Sequence[TrainedModel], names: Sequence[str] = (), *, precision: Precision = "float32"
+    ) -> None:
+        """Puts the models into evaluation mode, and translates with the weights that they have now.
 
         Args:
             models: At least one.
             names: What error messages call them.
+            precision: What decoding is computed in: see `nmt.stepper.Stepper`.
 
         Raises:
-            UserError: The models do not fit together.
+            UserError: The models do not fit together, or the device does not compute in that precision.
         """
         first = models[0]
         assert first.source is not None
@@ -83,6 +87,7 @@ class Translator:
             check_pair(first, model, names[0], name)
             model.model.eval()
         self._models = [model.model for model in models]
+        self._steppers = [Stepper(model, precision) for model in self._models]
         self._source, self._target = first.source, first.target
         ratios = [model.length_ratio for model in models]
         mean = sum(ratio.mean for ratio in ratios) / len(ratios)
@@ -91,16 +96,23 @@ class Translator:
         self._truncates, self._history = first.truncates, first.history
 
     @classmethod
-    def load(cls, path: Path | str | Sequence[Path | str], device: torch.device | None = None) -> "Translator":
+    def load(
+        cls,
+        path: Path | str | Sequence[Path | str],
+        device: torch.device | None = None,
+        *,
+        precision: Precision = "float32",
+    ) -> "Translator":
         """Read a model directory, or several for an ensemble; by default onto the GPU if there is one.
 
         Raises:
-            UserError: A directory is none, is damaged, or does not fit the others.
+            UserError: A directory is none, is damaged, or does not fit the others, or the device does not compute in
+                that precision.
         """
         paths = [Path(path)] if isinstance(path, Path | str) else [Path(one) for one in path]
         if not paths:
             raise ValueError("no model directory given")
-        return cls([load_model(one, device) for one in paths], [str(one) for one in paths])
+        return cls([load_model(one, device) for one in paths], [str(one) for one in paths], precision=precision)
 
     def translate(
         self,
@@ -135,7 +147,7 @@ class Translator:
         encoded = {prefix: self.encode_prefix(prefix) for prefix in {"", *(prefixes or [])}}
         forced = [encoded[prefix] for prefix in prefixes or [""] * len(texts)]
         found = decode(
-            self._models,
+            self._steppers,
             Ragged.of([pieces[i][part] for i, part in places]),
             options,
             self._ratio,

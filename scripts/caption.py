@@ -95,7 +95,7 @@ def _caption() -> int:
     paths = args.paths or ["-"]
     descriptor = _standard_input() if "-" in paths else None
     lines = [] if descriptor is None else read_pools(descriptor, "standard input")
-    captioner = Captioner.load(args.model)
+    captioner = Captioner.load(args.model, precision=args.precision)
     with contextlib.ExitStack() as stack:
         write = open_output(args.output, descriptor, stack)
         if gallery:

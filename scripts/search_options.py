@@ -21,6 +21,8 @@ def add_search(parser: Parser, result: str, source: str | None) -> Callable[...,
     if source:
         add("--n-best", type=int, metavar="N", default=1,
             help=f"{result}s per {source}, at most the beam; or samples")  # fmt: skip
+        add("--precision", choices=("float32", "bfloat16", "int8"), default="float32",
+            help="what is computed in: int8 is faster on processors, bfloat16 where the hardware has it")  # fmt: skip
     add("--length-penalty", type=float, metavar="X", default=1.0,
         help=f"score = log-probability / length to this power; 0 prefers short {result}s")  # fmt: skip
     return add

@@ -42,6 +42,8 @@ def _parser() -> Parser:
         help="also write an HTML page of the first 100: what was read for each word, the alternatives")  # fmt: skip
     add("--overwrite", action="store_true", help="replace files that are there already")
     add("--threads", type=PositiveInt, metavar="N", help="processor threads to compute with; by default torch decides")
+    add("--processes", type=PositiveInt, default=1, metavar="N",
+        help="processes that translate, for large files; each holds the models and has --threads, or one")  # fmt: skip
     add("--batch-tokens", type=PositiveInt, default=4096, metavar="N",
         help="most cells of a batch (sentences x beam x longest source); more takes more memory")  # fmt: skip
 
@@ -72,6 +74,7 @@ def _translate() -> None:
     from nmt.formats import Fields, Job, translate_jsonl, translate_plain
     from nmt.streaming import Notes, read_pools
     from nmt.translator import Translator
+    from nmt.translator_pool import TranslatorPool
 
     options = search_options(parser, args)
     page = None
@@ -82,9 +85,13 @@ def _translate() -> None:
         torch.set_num_threads(args.threads)
     with contextlib.ExitStack() as stack:
         descriptor, name = _open_input(args.file, stack)
-        translator = Translator.load(args.model)
+        translator = Translator.load(args.model, precision=args.precision)
+        pool = None
+        if args.processes > 1:
+            made = TranslatorPool(args.model, args.processes, precision=args.precision, threads=args.threads or 1)
+            pool = stack.enter_context(made)
         show = partial(add_translations, stack.enter_context(page), translator) if page else None
-        job = Job(translator, options, args.scores, args.prefix, args.batch_tokens, show)
+        job = Job(translator, options, args.scores, args.prefix, args.batch_tokens, show, pool)
         job.translator.encode_prefix(args.prefix)  # refused even where no line comes
         write = open_output(args.output, descriptor, stack)
         notes = Notes(lambda message: print(f"translate: {message}", file=sys.stderr, flush=True))

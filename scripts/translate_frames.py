@@ -59,7 +59,7 @@ def translate() -> int:
     options = search_options(parser, args)
     if args.threads:
         torch.set_num_threads(args.threads)
-    translator = FrameTranslator.load(args.model)
+    translator = FrameTranslator.load(args.model, precision=args.precision)
     failed = False
     with contextlib.ExitStack() as stack:
         write = open_output(args.output, None, stack)

@@ -12,7 +12,9 @@ import torch
 
 from nmt.model import SequenceModel
 from nmt.search import SearchOptions
+from nmt.stepper import Stepper
 from nmt.translator import Translator
+from nmt.translator_pool import TranslatorPool
 from scripts.translate import main
 from tests.tiny import SCENE_WORDS as WORDS
 from tests.tiny import save_translator
@@ -235,6 +237,29 @@ def test_threads_are_set(translate, text, monkeypatch):
     translate(text)
     translate("--threads", "2", text)
     assert asked == [2]
+
+
+def test_processes_translate_the_same_in_order(translate, text, monkeypatch):
+    asked = []
+    monkeypatch.setattr("nmt.translator_pool._LEAST_LINES", 3)
+    monkeypatch.setattr(
+        "nmt.translator_pool.TranslatorPool.translate",
+        lambda self, texts, *rest, _whole=TranslatorPool.translate, **more: (
+            asked.append(len(texts)) or _whole(self, texts, *rest, **more)
+        ),
+    )
+    assert translate(text, "--processes", "2")[:2] == translate(text)[:2]
+    assert asked == [20]
+
+
+@pytest.mark.parametrize("option", [[], ["--precision", "int8"]])
+def test_precision_reaches_the_model(translate, text, monkeypatch, option):
+    made = []
+    whole = Stepper.__init__
+    monkeypatch.setattr(Stepper, "__init__", lambda *given: (made.append(given[2]), whole(*given))[1])
+    code, out, _ = translate(text, *option)
+    assert (code, len(out.splitlines())) == (0, 20)
+    assert made == [option[1] if option else "float32"]
 
 
 def test_output_goes_to_a_file(translate, text, tmp_path):

@@ -1,7 +1,6 @@
 import base64
 import io
 import json
-import math
 from dataclasses import fields, replace
 
 import numpy as np
@@ -28,9 +27,8 @@ from data.batching import Plan, plan_batches
 from data.corpus import PreparedCorpus, RowCorpus
 from data.errors import UserError
 from data.source import TensorSource
-from data.tokenizer import BOS_ID, EOS_ID, PAD_ID, UNK_ID
+from data.tokenizer import BOS_ID, EOS_ID, UNK_ID
 from nmt.checkpoint import load_model
-from nmt.model import cross_entropy
 from nmt.search import SearchOptions
 from nmt.translator import Translator
 
@@ -309,13 +307,6 @@ def test_what_is_learnt_from_a_sample_is_what_it_was_drawn_from(data, trained):
     drawn = sum(one.log_prob for one in samples)
     # a little more likely: search draws from these log-probabilities without those of padding and start
     assert drawn < -learnt.nll.item() == pytest.approx(drawn, rel=0.05)
-
-
-def test_a_weighted_loss_is_of_what_search_may_write():
-    logits = torch.randn(1, 9)
-    may = [token for token in range(9) if token not in (PAD_ID, BOS_ID)]
-    losses = [cross_entropy(logits, torch.tensor([token]), 0.1, torch.ones(1)).nll for token in may]
-    assert sum(math.exp(-loss) for loss in losses) == pytest.approx(1)
 
 
 def test_no_unknown_word_is_rewarded():

@@ -10,7 +10,8 @@ from data.tokenizer import BOS_ID
 from nmt.config import ModelConfig, TrainingConfig
 from nmt.model import SequenceModel, text_model
 from nmt.optimization import make_optimizer
-from nmt.search import SearchOptions, advance, init_beams, make_limits, settled, token_masks
+from nmt.search import SearchOptions, advance, init_beams, make_limits, never_written, settled
+from nmt.stepper import Stepper
 
 META = torch.device("meta")
 
@@ -40,16 +41,17 @@ def test_a_training_step(kind, config):
 @pytest.mark.parametrize("options", [SearchOptions(beam=3), SearchOptions(sample=True, n_best=3, top_k=5)])
 @pytest.mark.parametrize("config", [{}, ATTENTIVE])
 def test_search_steps_of_the_model(options, config):
-    model, batch, beam, time = make(**config).eval(), 2, 3, 6
-    state = model.start(random_source(0, [3, 5]).to(META))
+    stepper, batch, beam, time = Stepper(make(**config).eval()), 2, 3, 6
+    state = stepper.start(random_source(0, [3, 5]).to(META))
     limits = make_limits(options, torch.zeros(batch).long(), torch.full((batch,), time - 1), [[]] * batch, [1, 2])
-    limits = replace(limits, **{name: value.to(META) for name, value in vars(limits).items()})
-    beams = init_beams(batch, beam, time, META)
+    tensors = {name: value.to(META) for name, value in vars(limits).items() if isinstance(value, torch.Tensor)}
+    limits = replace(limits, **tensors)
+    beams = init_beams(batch, beam, time, META, width=beam)
     state = state.select(beams.parents.flatten() // beam)
-    previous, masks = torch.full((batch * beam,), BOS_ID, device=META), token_masks(WORDS, False, META)
+    previous, never = torch.full((batch * beam,), BOS_ID, device=META), never_written(False, META)
     for length in range(time):
-        log_probs, state = model.step(previous, state)
-        beams = advance(beams, log_probs, length, limits, masks, options)
+        log_probs, state = stepper.step(previous, state)
+        beams = advance(beams, log_probs, length, limits, never, options)
         state = state.select(beams.parents.flatten())
         previous = beams.tokens[:, :, length].flatten()
     assert settled(beams, limits, options).device == META
@@ -60,6 +62,6 @@ def test_the_meta_device_would_notice():
     """What these tests rely on: a tensor on the wrong device and a value read back are errors."""
     model = make()
     with pytest.raises(RuntimeError, match="meta"):
-        model(random_batch(0, [(3, 5)]))
+        model.decoder.stack(torch.zeros(1, 2, 8))
     with pytest.raises(RuntimeError, match="meta"):
         model(random_batch(0, [(3, 5)]).to(META)).nll.item()

@@ -3,7 +3,6 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import FEATURES, WORDS, collate_frames, collate_source, random_batch, random_sequences, random_source, seeded
@@ -14,8 +13,10 @@ from nmt.config import ModelConfig, TrainingConfig
 from nmt.context import Context
 from nmt.decoder import Decoder
 from nmt.encoder import FrameEncoder
-from nmt.model import SequenceModel, cross_entropy, text_model
+from nmt.loss import cross_entropy
+from nmt.model import SequenceModel, text_model
 from nmt.recurrent import RecurrentState
+from nmt.stepper import Stepper
 
 LENGTHS = [(3, 5), (6, 2), (1, 1), (4, 4)]
 
@@ -70,11 +71,12 @@ def test_steps_after_an_encoder_give_what_forward_gives(
         batch = dataclasses.replace(batch, source=collate_frames(random_sequences(0, [one for one, _ in LENGTHS])))
     together = model.decoder(model.encode(batch.source), batch.target, batch.positions).log_softmax(-1)
     # each row twice, in another order: what is selected goes on alike
-    rows = torch.arange(len(LENGTHS)).flip(0).repeat_interleave(2)
-    state, steps = model.start(batch.source).select(rows), []
+    stepper, sentences = Stepper(model), torch.arange(len(LENGTHS)).flip(0)
+    rows = sentences.repeat_interleave(2)
+    state, steps = stepper.start(batch.source).select(rows, sentences), []
     for t in range(batch.target.shape[1]):
-        log_probs, state = model.step(batch.target[rows, t], state)
-        steps.append(log_probs)
+        log_probs, state = stepper.step(batch.target[rows, t], state)
+        steps.append(log_probs[:, :WORDS])
     both = torch.stack(steps, 1).flip(0).unflatten(0, (-1, 2))
     torch.testing.assert_close(both[:, 0], both[:, 1], atol=1e-5, rtol=0)
     torch.testing.assert_close(together, both[:, 0].flatten(0, 1)[batch.positions], atol=1e-5, rtol=0)
@@ -92,13 +94,14 @@ def test_padding_of_the_source_changes_nothing(attention, bidirectional, reads):
         sequences = random_sequences(0, [3, 6])
         alone, beside = collate_frames(sequences[:1]), collate_frames(sequences)
     start = torch.full((2,), BOS_ID)
-    expected, _ = model.step(start[:1], model.start(alone))
-    found, _ = model.step(start, model.start(beside))
+    stepper = Stepper(model)
+    expected, _ = stepper.step(start[:1], stepper.start(alone))
+    found, _ = stepper.step(start, stepper.start(beside))
     torch.testing.assert_close(found[:1], expected, atol=1e-5, rtol=0)
 
 
 def test_a_decoder_of_the_repeated_vector_knows_no_word_before():
-    model = make(repeat_vector=True).eval()
+    model = Stepper(make(repeat_vector=True).eval())
     state = model.start(random_source(0, [3]))
     assert torch.equal(model.step(torch.tensor([5]), state)[0], model.step(torch.tensor([6]), state)[0])
     assert not state.recurrent.hidden.any()
@@ -166,57 +169,15 @@ def test_a_batchs_loss_is_the_sum_over_its_rows():
     sides = [[random.integers(4, WORDS, n).tolist() for n in side] for side in zip(*LENGTHS, strict=True)]
     smoothed = nll = 0.0
     for source, target in zip(*sides, strict=True):
-        logits = model.decoder(
+        forced = model.decoder.forced(
             model.encode(collate_source([source], reverse_source=True)),
             torch.tensor([[BOS_ID, *target]]),
             torch.arange(len(target) + 1),
         )
-        loss = cross_entropy(logits, torch.tensor([*target, 3]), 0.1)
+        loss = cross_entropy(forced.outputs, model.decoder.output, torch.tensor([*target, 3]), 0.1)
         smoothed, nll = smoothed + loss.smoothed, nll + loss.nll
     torch.testing.assert_close(together.smoothed, smoothed)
     torch.testing.assert_close(together.nll, nll)
-
-
-def test_steps_give_log_probabilities():
-    model, source = make().eval(), random_source(0, [3, 5])
-    log_probs, state = model.step(torch.full((2,), BOS_ID), model.start(source))
-    torch.testing.assert_close(log_probs.exp().sum(1), torch.ones(2))
-    logits, _ = model.decoder.step(torch.full((2,), BOS_ID), model.decoder.start(model.encode(source), 2))
-    torch.testing.assert_close(log_probs, logits.log_softmax(-1))
-    swapped = state.select(torch.tensor([1, 0]))
-    assert torch.equal(swapped.recurrent.hidden, state.recurrent.hidden.flip(1))
-
-
-@given(st.integers(1, 30), st.integers(2, 50), st.sampled_from([0.0, 0.1, 0.5, 0.9]), st.integers(0, 10_000))
-@settings(max_examples=60, deadline=None)
-def test_cross_entropy_is_torchs(tokens, vocabulary, smoothing, seed):
-    generator = torch.Generator().manual_seed(seed)
-    logits = torch.randn(tokens, vocabulary, generator=generator) * 5
-    labels = torch.randint(0, vocabulary, (tokens,), generator=generator)
-    loss = cross_entropy(logits, labels, smoothing)
-    expected = F.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
-    torch.testing.assert_close(loss.smoothed, expected)
-    torch.testing.assert_close(loss.nll, F.cross_entropy(logits, labels, reduction="sum"))
-    ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
-    (cross_entropy(ours, labels, smoothing).smoothed * 0.3).backward()
-    (F.cross_entropy(theirs, labels, reduction="sum", label_smoothing=smoothing) * 0.3).backward()
-    torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-6, rtol=1e-4)
-
-
-def test_the_loss_of_words_by_weight_is_the_weighted_sum():
-    logits, labels, weights = torch.randn(3, 7, requires_grad=True), torch.tensor([4, 5, 6]), torch.randn(3)
-    loss = cross_entropy(logits, labels, 0.1, weights)
-    written = logits.index_fill(1, torch.tensor([PAD_ID, BOS_ID]), -torch.inf)
-    expected = (F.cross_entropy(written, labels, reduction="none") * weights).sum()
-    torch.testing.assert_close(loss.smoothed, expected)
-
-
-def test_cross_entropy_of_bfloat16_is_computed_in_float32():
-    logits = torch.randn(100, 50).bfloat16()
-    loss = cross_entropy(logits, torch.zeros(100, dtype=torch.long), 0.1)
-    assert loss.smoothed.dtype == torch.float32
-    expected = cross_entropy(logits.float(), torch.zeros(100, dtype=torch.long), 0.1)
-    assert torch.equal(loss.smoothed, expected.smoothed)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from nmt.decoding import decode
 from nmt.model import text_model
 from nmt.scoring import score_pairs
 from nmt.search import SearchOptions
+from nmt.stepper import Stepper
 from tests.tiny import WORDS, seeded
 
 CONFIGS = [ModelConfig(hidden=8, embedding=8), ModelConfig(hidden=8, embedding=6, cell="gru", attention="general")]
@@ -30,7 +31,12 @@ def models(*configs: ModelConfig):
 def test_what_search_found_scores_as_search_says(number):
     network = models(*CONFIGS[:number])
     sources = Ragged.of([[5, 6, 7], [8], [9, 10, 11, 12, 13], [4, 4]])
-    found = decode(network, sources, SearchOptions(beam=3, n_best=3, allow_unknown=True), LengthRatio(0.2, 1.0, 3.0))
+    found = decode(
+        [Stepper(one) for one in network],
+        sources,
+        SearchOptions(beam=3, n_best=3, allow_unknown=True),
+        LengthRatio(0.2, 1.0, 3.0),
+    )
     pairs = [(i, one) for i, each in enumerate(found) for one in each if one.finished]
     assert len(pairs) > 4
     rows = np.array([i for i, _ in pairs])
@@ -48,8 +54,9 @@ def test_the_probabilities_of_all_translations_of_one_word_add_up():
     scores = score_pairs([network], Ragged.of([[5, 6]] * len(targets)), Ragged.of(targets))
     assert math.fsum(math.exp(one.log_prob) for one in scores) < 1
     # those of the first word, whatever follows, are one
-    start = network.start(Ragged.of([[5, 6]]).collate(np.array([0]), reverse=True))
-    first = network.step(torch.tensor([2]), start)[0][0].exp()
+    stepper = Stepper(network)
+    start = stepper.start(Ragged.of([[5, 6]]).collate(np.array([0]), reverse=True))
+    first = stepper.step(torch.tensor([2]), start)[0][0].exp()
     assert math.exp(scores[0].log_prob) == pytest.approx(float(first[EOS_ID]), rel=1e-4)
 
 

@@ -20,11 +20,11 @@ from nmt.search import (
     SearchOptions,
     advance,
     average,
+    forbid,
     init_beams,
-    permitted,
+    most_probable,
     search,
     settled,
-    token_masks,
 )
 
 torch.set_num_threads(1)
@@ -40,7 +40,7 @@ class Told:
     sentence: torch.Tensor  # rows
     history: torch.Tensor  # rows, one number for all that was written
 
-    def select(self, rows):
+    def select(self, rows, sentences=None):
         return Told(self.sentence[rows], self.history[rows])
 
 
@@ -201,22 +201,55 @@ def test_settled_sentences_leave_the_batch():
     model.run([1] * 10, options, [0] * 10, [0] * 9 + [20])
     batched, model.rows = model.rows, 0
     model.run([1], options, [0], [20])
-    assert batched == model.rows + 9 * 2
+    assert batched == model.rows + 9  # of the others only the first step, which begins with one hypothesis
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.6, 1.0])
 @pytest.mark.parametrize("place", [0, 2])
 def test_a_sentence_is_settled_just_when_the_bound_is_reached(alpha, place):
-    beams = init_beams(3, 3, 6, torch.device("cpu"))
+    beams = init_beams(3, 3, 6, torch.device("cpu"), width=3)
     beams.log_probs[:] = torch.tensor([-30.0, -10.0, -INF])
     bound = -10.0 / 6**alpha  # five tokens and the end, at no further cost
     scores = torch.full((3, 3), -0.1)
     scores[:, place] = torch.tensor([bound + 0.01, bound - 0.01, -INF])
-    limits = Limits(torch.zeros(3).long(), torch.full((3,), 5), torch.zeros(3, 0).long(), torch.zeros(3, 0, 0))
-    options = SearchOptions(beam=3, length_penalty=alpha)
+    limits = Limits(torch.zeros(3).long(), torch.full((3,), 5), torch.zeros(3, 0).long(), torch.zeros(3, 0, 0), 0, 5)
+    options = SearchOptions(beam=3, n_best=place + 1, length_penalty=alpha)
     assert settled(replace(beams, pool_scores=scores), limits, options).tolist() == [True, False, False]
     dead = replace(beams, pool_scores=scores, log_probs=torch.full((3, 3), -INF))
     assert settled(dead, limits, options).all()
+
+
+@given(
+    st.integers(1, 5), st.sampled_from([64, 300, 640, 1024]), st.integers(1, 5), st.integers(0, 10_000), st.booleans()
+)
+@settings(max_examples=80, deadline=None)
+def test_the_most_probable_are_found_by_blocks(width, vocab, count, seed, ties):
+    generator = torch.Generator().manual_seed(seed)
+    log_probs = torch.randn(2, width, vocab, generator=generator)
+    if ties:
+        log_probs = log_probs.round()
+    log_probs[:, :, vocab // 2 :] = -INF
+    best, places = most_probable(log_probs, count)
+    torch.testing.assert_close(best, log_probs.topk(count).values, rtol=0, atol=0)
+    assert torch.equal(log_probs.gather(2, places), best)
+    assert all(len(set(row)) == count for row in places.flatten(0, 1).tolist())
+
+
+@pytest.mark.parametrize("vocab", [7, 640])
+def test_what_is_forbidden_has_no_probability(vocab):
+    log_probs = torch.randn(4, 2, vocab).log_softmax(-1)
+    prefixes = torch.tensor([[PAD], [PAD], [PAD], [UNK]])
+    limits = Limits(torch.tensor([0, 3, 0, 3]), torch.tensor([9, 9, 2, 9]), prefixes, torch.zeros(4, 0, 0), 3, 2)
+    for length, after_prefix in ((2, True), (0, False)):
+        left = log_probs.clone()
+        forbid(left, length, limits, torch.tensor([PAD, BOS, UNK]))
+        possible = [set(row[0].isfinite().nonzero().flatten().tolist()) for row in left]
+        words = set(range(EOS + 1, vocab))
+        assert possible[0] == words | {EOS}  # free
+        assert possible[1] == words  # may not end yet
+        assert possible[2] == ({EOS} if after_prefix else words | {EOS})  # must end
+        assert possible[3] == (words if after_prefix else {UNK})  # forced, whatever else is said
+        assert torch.equal(left[left.isfinite()], log_probs[left.isfinite()])
 
 
 def test_the_state_may_be_empty_of_sentences():
@@ -431,17 +464,18 @@ def test_a_step_reads_nothing_from_the_device(options):
         torch.full((2,), 5, device=meta),
         torch.zeros(2, 1, dtype=torch.long, device=meta),
         torch.zeros(2, 3, 6, device=meta),
+        0,
+        5,
     )
-    masks = token_masks(9, False, meta)
-    beams = init_beams(2, 3, 6, meta)
+    never = torch.tensor([PAD, BOS, UNK], device=meta)
+    beams = init_beams(2, 3, 6, meta, width=3)
     for length in range(6):
         log_probs = torch.zeros(6, 9, device=meta, dtype=torch.bfloat16)
-        after = advance(beams, log_probs, length, limits, masks, options)
+        after = advance(beams, log_probs, length, limits, never, options)
         for name in Beams.__dataclass_fields__:
             tensor, before = getattr(after, name), getattr(beams, name)
             assert (tensor.device, tensor.shape, tensor.dtype) == (meta, before.shape, before.dtype)
         beams = after
-    assert permitted(0, limits, masks).device == meta
     flags = settled(beams, limits, options)
     assert (flags.device, flags.shape, flags.dtype) == (meta, (2,), torch.bool)
 

@@ -21,7 +21,8 @@ from data.errors import UserError
 from data.text_files import read_lines
 from nmt.checkpoint import load_model
 from nmt.config import ModelConfig, TrainingConfig
-from nmt.model import Loss, cross_entropy, text_model
+from nmt.loss import Loss, cross_entropy
+from nmt.model import text_model
 from nmt.processes import StopSignal, bfloat16_computes, make_accelerator
 from nmt.run_directory import RunDirectory
 from nmt.run_log import read_records
@@ -351,9 +352,9 @@ def poison_losses(monkeypatch, at: int):
     """Make the loss of the batch with this number, counted from 0, not a number."""
     calls = []
 
-    def poisoned(logits, labels, smoothing, weights):
+    def poisoned(outputs, layer, labels, smoothing, weights):
         calls.append(labels)
-        loss = cross_entropy(logits, labels, smoothing)
+        loss = cross_entropy(outputs, layer, labels, smoothing)
         return Loss(loss.smoothed * math.nan, loss.nll) if len(calls) == at + 1 else loss
 
     monkeypatch.setattr("nmt.model.cross_entropy", poisoned)

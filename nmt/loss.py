@@ -1,0 +1,111 @@
+"""The loss of a model: from what the decoder's output layer reads to cross-entropy and its gradient, in one pass."""
+
+import contextlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from data.tokenizer import BOS_ID, PAD_ID
+
+_TOKENS_AT_ONCE = 512  # their scores still lie in a processor's cache when they are read again
+_WIDTH = 16  # vocabularies of other than a multiple of this are multiplied up to a third slower
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Sums over the target tokens of a batch, in nats.
+
+    smoothed: what training lowers; equal to nll without label smoothing
+    nll: negative log-likelihood of the labels, which perplexity is made of
+    """
+
+    smoothed: Float[Tensor, ""]
+    nll: Float[Tensor, ""]
+
+
+def cross_entropy(
+    outputs: Float[Tensor, "tokens features"],
+    layer: nn.Linear,
+    labels: Int[Tensor, " tokens"],
+    smoothing: float,
+    weights: Float[Tensor, " tokens"] | None = None,
+) -> Loss:
+    """Cross-entropy summed over tokens, with uniform label smoothing (Szegedy et al. 2016, section 7).
+
+    With `weights` each token's loss counts so much, nothing is smoothed, and what search never writes has no
+    probability (see captioning/self_critical.py).
+
+    Args:
+        outputs: What the output layer reads.
+        layer: The output layer, from features to scores of the vocabulary.
+    """
+    smoothing = smoothing if weights is None else 0.0
+    learns = torch.is_grad_enabled()  # inside of the function it never is
+    return Loss(*_ProjectedCrossEntropy.apply(outputs, layer.weight, layer.bias, labels, smoothing, weights, learns))
+
+
+class _ProjectedCrossEntropy(torch.autograd.Function):
+    """The output layer, log-softmax and selection, forward and back, some hundred tokens at a time.
+
+    The scores of a batch (tokens x vocabulary) never exist whole, and their gradient is taken while they are still at
+    hand, so that going back has only to scale what is there. It can be gone back through only once; only the smoothed
+    loss has a gradient.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        outputs: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        labels: Tensor,
+        smoothing: float,
+        weights: Tensor | None,
+        learns: bool,
+    ) -> tuple[Tensor, Tensor]:
+        device, vocabulary = outputs.device.type, len(weight)
+        mixed = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+        precision = torch.get_autocast_dtype(device) if mixed else outputs.dtype
+        exact = torch.promote_types(precision, torch.float32)
+        extra = -vocabulary % _WIDTH
+        wide = F.pad(weight, (0, 0, 0, extra)).to(precision)
+        shift = F.pad(bias, (0, extra), value=-torch.inf).to(precision)  # no probability for what is no word
+        if weights is not None:
+            shift = shift.index_fill(0, torch.tensor([PAD_ID, BOS_ID], device=shift.device), -torch.inf)
+        smoothed, nll = (torch.zeros((), dtype=exact, device=outputs.device) for _ in range(2))
+        by_outputs = torch.empty_like(outputs)
+        by_weight, by_bias = wide.new_zeros(wide.shape, dtype=exact), shift.new_zeros(shift.shape, dtype=exact)
+        with torch.autocast(device, enabled=False) if mixed else contextlib.nullcontext():
+            for start in range(0, len(outputs), _TOKENS_AT_ONCE):
+                part = slice(start, start + _TOKENS_AT_ONCE)
+                rows, wanted = outputs[part].to(precision), labels[part, None]
+                log_probs = torch.log_softmax(torch.addmm(shift, rows, wide.T).to(exact), -1)
+                each = -log_probs.gather(1, wanted)[:, 0]
+                nll += each.sum()
+                smoothed += (1 - smoothing) * each.sum() if weights is None else (each * weights[part]).sum()
+                if smoothing:
+                    smoothed -= smoothing * log_probs[:, :vocabulary].sum() / vocabulary
+                if learns:
+                    gradient = log_probs.exp_()  # in place: nobody reads it again
+                    gradient[:, :vocabulary] -= smoothing / vocabulary
+                    gradient.scatter_add_(1, wanted, gradient.new_full((len(rows), 1), smoothing - 1.0))
+                    if weights is not None:
+                        gradient *= weights[part, None]
+                    by_bias += gradient.sum(0)
+                    gradient = gradient.to(precision)
+                    by_outputs[part] = gradient @ wide
+                    by_weight += gradient.T @ rows
+        ctx.save_for_backward(by_outputs, by_weight[:vocabulary], by_bias[:vocabulary])
+        ctx.mark_non_differentiable(nll)
+        return smoothed, nll
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, scale: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        by_outputs, by_weight, by_bias = ctx.saved_tensors
+        return by_outputs * scale, by_weight * scale, by_bias * scale, None, None, None, None

@@ -1,0 +1,131 @@
+"""The decoder as search runs it: weights laid out once for many steps, in the precision that is wanted."""
+
+import contextlib
+import copy
+import warnings
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from data.errors import UserError
+from data.source import Source
+from nmt.decoder import Decoder, DecoderState
+from nmt.model import SequenceModel
+from nmt.processes import bfloat16_computes
+
+Precision = Literal["float32", "bfloat16", "int8"]
+
+_WIDTH = 64  # what search looks at in blocks of; other widths are multiplied up to a third slower, too
+
+
+class Stepper:
+    """A model and the steps of its decoder. The weights are those of the model at the time when it is made.
+
+    float32 gives what the model gives. bfloat16 is faster where the processor computes in it. int8 rounds the weights
+    of every matrix product of a step to 8 bits, a scale for each output, and what they are multiplied with at each
+    step; encoder, embeddings, attention weights and what is added up stay as they are.
+    """
+
+    def __init__(self, model: SequenceModel, precision: Precision = "float32") -> None:
+        """Raises UserError where the device does not compute in that precision."""
+        self.model = model
+        self.device = next(model.parameters()).device
+        self.precision = precision
+        with torch.no_grad():
+            self._decoder = _lay_out(model.decoder, precision, self.device)
+
+    def start(self, source: Source) -> DecoderState:
+        """The state that search begins with, one row a sentence."""
+        with self._mixed():
+            return self._decoder.start(self.model.encode(source), len(source.lengths))
+
+    def step(
+        self, tokens: Int[Tensor, " rows"], state: DecoderState
+    ) -> tuple[Float[Tensor, "rows width"], DecoderState]:
+        """Log-probabilities of the next word, -inf beyond the vocabulary: the step that search takes."""
+        with self._mixed():
+            scores, state = self._decoder.step(tokens, state)
+        return torch.log_softmax(scores.float(), dim=-1), state
+
+    def _mixed(self) -> contextlib.AbstractContextManager[object]:
+        half = self.precision == "bfloat16"
+        return torch.autocast(self.device.type, torch.bfloat16) if half else contextlib.nullcontext()
+
+
+def _lay_out(decoder: Decoder, precision: Precision, device: torch.device) -> Decoder:
+    """A decoder that shares its weights with the one given where it need not change them."""
+    made = copy.deepcopy(decoder, {id(weight): weight for weight in decoder.parameters()})
+    made.output = _widened(decoder.output)
+    if precision == "bfloat16":
+        if not bfloat16_computes(device):
+            raise UserError(f"precision bfloat16: this {device.type} does not compute in it: choose float32 or int8")
+        for module in made.modules():
+            for name, weight in module.named_parameters(recurse=False):
+                setattr(module, name, nn.Parameter(weight.bfloat16(), requires_grad=False))
+    if precision == "int8":
+        if device.type != "cpu":
+            raise UserError(f"precision int8 is for processors, not for a {device.type}: choose float32 or bfloat16")
+        for module in list(made.modules()):
+            for name, child in module.named_children():
+                if isinstance(child, nn.Linear):
+                    setattr(module, name, Int8Linear(child))
+        made.stack.layers = nn.ModuleList(Int8Cell(layer) for layer in made.stack.layers)
+        made.stack.advance = _INT8_CELLS[made.stack.cell]
+    return made
+
+
+def _widened(layer: nn.Linear) -> nn.Linear:
+    """The same with outputs of -inf added up to a multiple of _WIDTH."""
+    extra = -layer.out_features % _WIDTH
+    wide = nn.Linear(layer.in_features, layer.out_features + extra, device="meta")
+    wide.weight = nn.Parameter(F.pad(layer.weight, (0, 0, 0, extra)), requires_grad=False)
+    wide.bias = nn.Parameter(F.pad(layer.bias, (0, extra), value=-torch.inf), requires_grad=False)
+    return wide
+
+
+# torch's kernels for products of 8-bit integers, which torch.ao.nn.quantized.dynamic is made of, too
+_INT8_CELLS = {
+    "lstm": torch.ops.quantized.quantized_lstm_cell_dynamic,
+    "gru": torch.ops.quantized.quantized_gru_cell_dynamic,
+    "rnn": torch.ops.quantized.quantized_rnn_tanh_cell_dynamic,
+}
+
+
+class Int8Linear(nn.Module):
+    """A linear layer with weights of 8 bits; what it reads is rounded at every call, with one scale for all of it."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.packed = _packed(layer.weight, layer.bias)
+
+    def forward(self, values: Float[Tensor, "*rows features"]) -> Float[Tensor, "*rows outputs"]:
+        # 7 bits of what is read: without special instructions sums of 8 would overflow
+        product: Tensor = torch.ops.quantized.linear_dynamic(values.contiguous(), self.packed, True)
+        return product
+
+
+class Int8Cell(nn.Module):
+    """The weights of a recurrent layer, 8 bits each, in the form that torch's step takes them."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        assert isinstance(layer, nn.RNNBase)
+        inputs, hidden, input_bias, hidden_bias = layer.all_weights[0]
+        self.input_bias, self.hidden_bias = input_bias, hidden_bias
+        packed = [_packed(inputs, input_bias), _packed(hidden, hidden_bias)]
+        self.all_weights = [[*packed, input_bias, hidden_bias]]
+
+
+def _packed(weight: Tensor, bias: Tensor | None) -> object:
+    """A matrix with a scale for each row, such that its largest entry is 127, in the order that the kernel reads."""
+    scales = weight.abs().amax(1).clamp(min=1e-12).double() / 127
+    with warnings.catch_warnings():
+        # torch means to replace its quantized tensors; the kernels have no other entrance yet
+        warnings.filterwarnings("ignore", message=".*quantized tensor creation functions")
+        rounded = torch.quantize_per_channel(
+            weight.detach().float(), scales, torch.zeros(len(weight), dtype=torch.long), 0, torch.qint8
+        )
+    return torch.ops.quantized.linear_prepack(rounded, bias)

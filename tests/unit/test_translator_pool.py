@@ -1,0 +1,32 @@
+"""Several processes translate what one does, in its order."""
+
+import os
+import random
+import signal
+
+import pytest
+
+from data.errors import UserError
+from nmt.search import SearchOptions
+from nmt.translator import Translator
+from nmt.translator_pool import TranslatorPool
+from tests.tiny import SCENE_WORDS as WORDS
+from tests.tiny import save_translator
+
+
+def test_processes_translate_as_one_does_until_one_is_killed(tmp_path):
+    path = save_translator(tmp_path / "model", 1)
+    draw = random.Random(3)
+    texts = [" ".join(draw.choices(WORDS[:10], k=draw.randint(0, 12))) for _ in range(70)]
+    prefixes = [draw.choice(["", WORDS[3]]) for _ in texts]
+    alone = Translator.load(path)
+    with TranslatorPool([path], 2, precision="float32") as pool:
+        for options in (SearchOptions(beam=2), SearchOptions(sample=True, n_best=2)):
+            found = pool.translate(texts, options, prefixes=prefixes, first_line=5)
+            assert found == alone.translate(texts, options, prefixes=prefixes, first_line=5)
+        with pytest.raises(UserError, match="cannot be written"):
+            pool.translate(texts, SearchOptions(), prefixes=["xyzzy"] * len(texts))
+        for process in list(pool._executor._processes.values()):
+            os.kill(process.pid, signal.SIGKILL)
+        with pytest.raises(UserError, match="was killed, as happens where memory runs out: lower --processes"):
+            pool.translate(texts, SearchOptions(), prefixes=prefixes)
