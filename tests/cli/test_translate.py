@@ -10,7 +10,6 @@ import threading
 import pytest
 import torch
 
-from nmt.model import SequenceModel
 from nmt.search import SearchOptions
 from nmt.stepper import Stepper
 from nmt.translator import Translator
@@ -223,8 +222,8 @@ def test_sampling_is_reproducible_and_shaped_by_its_options(translate, text):
 
 def test_batch_tokens_bound_the_batches(translate, text, monkeypatch):
     sizes = []
-    step = SequenceModel.step
-    monkeypatch.setattr(SequenceModel, "step", lambda self, *rest: sizes.append(len(rest[0])) or step(self, *rest))
+    step = Stepper.step
+    monkeypatch.setattr(Stepper, "step", lambda self, *rest: sizes.append(len(rest[0])) or step(self, *rest))
     whole = translate(text)[1]
     widest, sizes[:] = max(sizes), []
     assert translate("--batch-tokens", "1", text)[1] == whole

@@ -111,7 +111,7 @@ def test_a_hypothesis_tells_its_tokens_and_scores(translator):
 
 @pytest.mark.parametrize("blank", ["", " ", "\t\v\f", "\x00\x1b", "\u2028\u3000\xa0", "\r"])
 def test_blank_text_is_not_given_to_the_model(translator, blank, monkeypatch):
-    monkeypatch.setattr(translator._models[0], "start", None)
+    monkeypatch.setattr(translator._steppers[0], "start", None)
     (result,) = translator.translate([blank], SearchOptions(beam=3, n_best=3), prefixes=["the"])
     assert (result.source, result.text, result.tokens, result.pieces) == (blank, "", 0, 0)
     (only,) = result.hypotheses
