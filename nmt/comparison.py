@@ -216,15 +216,17 @@ def render_summaries(summaries: Sequence[Summary]) -> Table:
 
 
 def render_lengths(summaries: Sequence[Summary]) -> Table:
-    """BLEU by source length, a row for each setting and a column for each length."""
+    """Mean BLEU ± standard deviation by source length, a row for each setting and a column for each length."""
     counts = {one.words: one.sentences for summary in summaries for one in summary.lengths}
     labels = sorted(counts, key=label_order)
     table = Table(title="BLEU by words of the source (sentences)", title_justify="left")
-    for key in ("", *labels):
-        table.add_column(f"{key} ({counts[key]:,})" if key else "", justify="right" if key else "left")
+    for key in summaries[0].varied:
+        table.add_column(key)
+    for label in labels:
+        table.add_column(f"{label} ({counts[label]:,})", justify="right")
     for summary in summaries:
         found = {one.words: one.bleu for one in summary.lengths}
-        table.add_row(summary.name, *(_spread(found.get(label), "BLEU") for label in labels))
+        table.add_row(*summary.varied.values(), *(_spread(found.get(label), "BLEU") for label in labels))
     return table
 
 

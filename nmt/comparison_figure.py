@@ -88,6 +88,7 @@ def _styles(summaries: Sequence[Summary]) -> list[dict[str, Any]]:
             "linestyle": _STYLES[rests.index(tuple(one.varied.values())[1:]) % len(_STYLES)],
             "marker": _MARKERS[i % len(_MARKERS)],
             "markersize": 5,
+            "markerfacecolor": "white" if firsts.index(next(iter(one.varied.values()), "")) % 2 else None,
             "capsize": 3,
             "alpha": 0.8,
         }
@@ -104,7 +105,7 @@ def _draw_whole(axes: "Axes", summaries: Sequence[Summary]) -> None:
             shown(found.mean, "BLEU"), (i, found.mean), xytext=(6, 4), textcoords="offset points", fontsize="small"
         )
     axes.set_xticks([])
-    axes.margins(x=0.25)
+    axes.margins(x=0.35)
     axes.set(xlabel="the whole test part", ylabel="BLEU (%)")
     axes.grid(axis="y", alpha=0.3)
 
@@ -126,7 +127,9 @@ def _draw_lengths(axes: "Axes", summaries: Sequence[Summary]) -> None:
     axes.set_xticks(range(len(labels)), [f"{label}\n({counts[label]:,})" for label in labels])
     axes.set(xlabel="words of the source (sentences)", ylim=(0, None))
     axes.grid(alpha=0.3)
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    known = any(one.bleu.deviation is not None for summary in summaries for one in summary.lengths)
+    title = "mean ± deviation over seeds" if known else None
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), title=title)
 
 
 def _draw_bars(axes: "Axes", summaries: Sequence[Summary], name: str) -> None:

@@ -17,10 +17,11 @@ from sacrebleu.metrics.base import Metric
 from sacrebleu.significance import _compute_p_value
 
 from data.errors import UserError
-from nmt.comparison import SEED, Outcome, alike, shown
+from nmt.comparison import SEED, Outcome, alike
 from nmt.metrics import BOOTSTRAP_SAMPLES, bootstrap_seed, make_metrics, read_scored_text
 from nmt.validation import reference_files
 
+METRICS = ("BLEU", "chrF")
 Statistics = Float32[np.ndarray, "sentences counts"]  # what a metric adds up over sentences
 
 
@@ -126,7 +127,7 @@ def _pairs(
     lowercase = json.loads((ones[0] / "evaluation.json").read_text(encoding="utf-8"))["lowercase"]
     metrics = make_metrics(texts[ones[0]])
     pairs = []
-    for name in ("BLEU", "chrF"):
+    for name in METRICS:
         metric = metrics[name.lower() + ("_lowercase" if lowercase else "")]
         one, other = ([statistics(metric, each) for each in runs] for runs in lines)
         signature = metric.get_signature()
@@ -138,26 +139,26 @@ def _pairs(
     return pairs
 
 
-def render_pairs(pairs: Sequence[Pair]) -> Table:
-    """A row for each seed of each pair, and one for all its seeds together."""
-    key, keys = pairs[0].key, list(pairs[0].varied)
+def render_pairs(pairs: Sequence[Pair], metric: str) -> Table:
+    """The pairs of one metric: a row for each seed, and one for all seeds together."""
     table = Table(
-        title=f"Paired bootstrap over {key}",
+        title=f"{metric}: paired bootstrap over {pairs[0].key}",
         title_justify="left",
-        caption="Where all seeds are taken together, a sentence is drawn with its outputs of all of them. The interval "
-        "holds 95 % of the resamples' differences.",
+        caption="95 % of the resamples' differences lie in the interval. For all seeds together, a sentence is drawn "
+        "with its outputs of all of them.",
         caption_justify="left",
     )
-    for name in ("metric", *keys, "seed", "scores", "difference", "95 %", "p-value"):
-        table.add_column(name, justify="left" if name in ("metric", "seed", "scores", *keys) else "right")
-    for pair in pairs:
+    names = [*pairs[0].varied, "pair", "seed"]
+    for name in (*names, "scores", "difference", "95 % interval", "p-value"):
+        table.add_column(name, justify="left" if name in names else "right")
+    for pair in (pair for pair in pairs if pair.metric == metric):
         rows = {**(pair.seeds if len(pair.seeds) > 1 else {}), "all": pair.together}
         for seed, row in rows.items():
             table.add_row(
-                pair.metric,
                 *pair.varied.values(),
+                f"{pair.value} - {pair.other}",
                 seed,
-                f"{pair.value} {shown(row.score, pair.metric)}, {pair.other} {shown(row.other, pair.metric)}",
+                f"{row.score:.2f} - {row.other:.2f}",
                 f"{row.difference:+.2f}",
                 f"{row.low:+.2f} to {row.high:+.2f}",
                 f"{row.p_value:.4f}",

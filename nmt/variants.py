@@ -26,7 +26,7 @@ from nmt.comparison import (
 from nmt.comparison_figure import draw_comparison
 from nmt.config import flat
 from nmt.recipe import Recipe, claim_run, refuse_changes, run_recipe
-from nmt.significance import compare_pairs, render_pairs
+from nmt.significance import METRICS, compare_pairs, render_pairs
 
 _DATA = ("generate", "scenes", "gestures", "prepare")  # the sections that decide what data there are
 
@@ -79,8 +79,8 @@ def compare_variants(
         console.print(render_groups(summaries, grouped_by))
     if any(summary.lengths for summary in summaries):
         console.print(render_lengths(summaries))
-    if pairs:
-        console.print(render_pairs(pairs))
+    for metric in METRICS if pairs else ():
+        console.print(render_pairs(pairs, metric))
     for file in ("comparison.json", "comparison.png"):
         console.print(str(out / file), highlight=False, markup=False, soft_wrap=True)
 
