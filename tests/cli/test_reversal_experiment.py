@@ -17,7 +17,7 @@ SETTINGS = [
     for attention in ("none", "general")
 ]
 TINY = [
-    "--model.hidden=8", "--model.embedding=8", "--training.max_updates=3", "--training.valid_sentences=2",
+    "--model.hidden=8", "--model.embedding=8", "--training.max_updates=2", "--training.valid_sentences=2",
     "--prepare.source.min_count=1", "--prepare.target.min_count=1", "--prepare.workers=1", "--threads=1",
     "--search.beam=1",
 ]  # fmt: skip
@@ -39,6 +39,9 @@ def experiment(monkeypatch, capsys):
 def test_an_experiment_is_stopped_gone_on_with_and_drawn_again(experiment, tmp_path, monkeypatch):
     write_parallel(tmp_path / "text", {"train": 60, "val": 4, "test_2016_flickr": 12}, seed=1)
     out, run_recipe, ran = tmp_path / "out", nmt.variants.run_recipe, []
+    # what each run shows of itself, which test_run.py looks at, would take most of the time
+    monkeypatch.setattr("nmt.trainer.draw_curves", lambda _: None)
+    monkeypatch.setattr("nmt.translation_recipe.TranslationRecipe._show_examples", lambda *_: None)
 
     def stopping(recipe, folder, **rest):
         if len(ran) == 3:
@@ -94,7 +97,7 @@ def test_an_experiment_is_stopped_gone_on_with_and_drawn_again(experiment, tmp_p
     assert weights == {path: path.stat().st_mtime_ns for path in weights}
     assert (out / "comparison.png").exists() and json.loads((out / "comparison.json").read_text()) == found
 
-    changed = r"out: was made with other settings \(training.max_updates was 3 and is 4\): choose another --out"
+    changed = r"out: was made with other settings \(training.max_updates was 2 and is 4\): choose another --out"
     with pytest.raises(UserError, match=changed):
         experiment(*start, "--training.max_updates=4", "--seeds=1,2,3")
     assert len(list(out.glob("reverse*"))) == 8
