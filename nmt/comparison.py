@@ -5,17 +5,21 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from data.files import write_text
 from data.text_files import read_lines
 from nmt.checkpoint import load_checkpoint, versions
+from nmt.metrics import Bucket
 from nmt.run_directory import RunDirectory
 from nmt.task_metrics import label_order
+
+if TYPE_CHECKING:
+    from nmt.significance import Pair
 
 SEED = "training.seed"
 
@@ -25,7 +29,8 @@ class Outcome:
     """What became of a variant: scores of the test part by name, or why there are none.
 
     groups holds the exact share (0 to 1) of each group of a generated task; commonest is the share of the commonest
-    right answer, which is as far as one gets without reading the source.
+    right answer, which is as far as one gets without reading the source. perplexity is that of the validation part;
+    lengths are BLEU by source length.
     """
 
     name: str
@@ -36,6 +41,8 @@ class Outcome:
     updates: int | None
     minutes: float | None
     failure: str | None
+    perplexity: float | None = None
+    lengths: list[Bucket] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,21 @@ class Spread:
         deviation = statistics.stdev(values) if len(values) > 1 else None
         return cls(statistics.fmean(values), deviation, len(values))
 
+    @classmethod
+    def of_known(cls, values: Sequence[float | None]) -> "Spread | None":
+        """That of the values that are known, if any is."""
+        known = [value for value in values if value is not None]
+        return cls.of(known) if known else None
+
+
+@dataclass(frozen=True)
+class LengthSpread:
+    """BLEU of the test sentences whose source has so many words; `sentences` of the first run."""
+
+    words: str
+    sentences: int
+    bleu: Spread
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -60,6 +82,9 @@ class Summary:
     varied: dict[str, str]
     scores: dict[str, Spread]
     groups: dict[str, Spread]
+    perplexity: Spread | None = None
+    minutes: Spread | None = None
+    lengths: list[LengthSpread] = field(default_factory=list)
 
 
 def run_name(varied: Mapping[str, str], keys: Sequence[str]) -> str:
@@ -80,7 +105,8 @@ def read_outcome(folder: Path, name: str, varied: dict[str, str], failure: str |
     """Read the scores that a run has left in its directory."""
     scores: dict[str, float] = {}
     groups: dict[str, float] = {}
-    commonest = updates = minutes = None
+    lengths: list[Bucket] = []
+    commonest = updates = minutes = perplexity = None
     if not failure and (folder / "metrics.json").exists():
         found = _read(folder / "metrics.json")
         scores = {"exact": found["exact"]}
@@ -92,12 +118,15 @@ def read_outcome(folder: Path, name: str, varied: dict[str, str], failure: str |
         if "bleu" in found:
             case = "_lowercase" if found["lowercase"] else ""
             scores = {title: found[title.lower() + case]["score"] for title in ("BLEU", "chrF")}
+            lengths = [Bucket(**each) for each in found.get("buckets", [])]
         else:
             scores = {"CIDEr": found["cider"], "BLEU-4": found["bleu4"]}
     if newest := RunDirectory(folder).newest():
         position = load_checkpoint(newest)[2]["position"]
         updates, minutes = position["update"], position["seconds"] / 60
-    return Outcome(name, varied, scores, groups, commonest, updates, minutes, failure)
+    if not failure and (folder / "model" / "metrics.json").exists():
+        perplexity = (_read(folder / "model" / "metrics.json").get("validation") or {}).get("perplexity")
+    return Outcome(name, varied, scores, groups, commonest, updates, minutes, failure, perplexity, lengths)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -105,13 +134,17 @@ def _read(path: Path) -> dict[str, Any]:
     return found
 
 
+def alike(outcomes: Sequence[Outcome], apart_from: Sequence[str]) -> dict[str, list[Outcome]]:
+    """The outcomes that differ in nothing but some settings, by what is the same."""
+    found: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        rest = {key: value for key, value in outcome.varied.items() if key not in apart_from}
+        found.setdefault(run_name(rest, list(outcome.varied)) or "all", []).append(outcome)
+    return found
+
+
 def summarize(outcomes: Sequence[Outcome]) -> list[Summary]:
     """The outcomes that are no failures, those that differ in their seed alone taken together."""
-    alike: dict[str, list[Outcome]] = {}
-    for outcome in outcomes:
-        if outcome.scores:
-            rest = {key: value for key, value in outcome.varied.items() if key != SEED}
-            alike.setdefault(run_name(rest, list(outcome.varied)) or "all", []).append(outcome)
     return [
         Summary(
             name=name,
@@ -121,17 +154,31 @@ def summarize(outcomes: Sequence[Outcome]) -> list[Summary]:
                 label: Spread.of([run.groups[label] for run in runs if label in run.groups])
                 for label in sorted({label for run in runs for label in run.groups}, key=label_order)
             },
+            perplexity=Spread.of_known([run.perplexity for run in runs]),
+            minutes=Spread.of_known([run.minutes for run in runs]),
+            lengths=_over_lengths(runs),
         )
-        for name, runs in alike.items()
+        for name, runs in alike([outcome for outcome in outcomes if outcome.scores], [SEED]).items()
     ]
 
 
-def write_comparison(path: Path, recipe: str, outcomes: Sequence[Outcome]) -> None:
-    """Write comparison.json: every run, the means over seeds, and versions; what is not known is null."""
+def _over_lengths(runs: Sequence[Outcome]) -> list[LengthSpread]:
+    found = []
+    for bucket in runs[0].lengths:
+        bleu = Spread.of_known([other.bleu for run in runs for other in run.lengths if other.words == bucket.words])
+        if bleu:
+            found.append(LengthSpread(bucket.words, bucket.sentences, bleu))
+    return found
+
+
+def write_comparison(path: Path, recipe: str, outcomes: Sequence[Outcome], pairs: "Sequence[Pair]" = ()) -> None:
+    """Write comparison.json: every run, the means over seeds, tests of differences, and versions; what is not known is
+    null."""
     record = {
         "recipe": recipe,
         "runs": [asdict(outcome) for outcome in outcomes],
         "over_seeds": [asdict(summary) for summary in summarize(outcomes)],
+        "pairs": [asdict(pair) for pair in pairs],
         "versions": versions(),
     }
     write_text(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
@@ -156,15 +203,30 @@ def render_outcomes(outcomes: Sequence[Outcome]) -> Table:
 def render_summaries(summaries: Sequence[Summary]) -> Table:
     """Mean ± standard deviation, a row for what differs in more than the seed."""
     keys, names = list(summaries[0].varied), list(summaries[0].scores)
+    known = any(summary.perplexity for summary in summaries)
     table = Table(title="Mean ± standard deviation over seeds", title_justify="left")
-    for key in (*keys, "runs", *names):
+    for key in (*keys, "runs", *names, *(["validation perplexity"] if known else []), "minutes"):
         table.add_column(key, justify="left" if key in keys else "right")
     for summary in summaries:
-        scores = [
-            shown(one.mean, name) + ("" if one.deviation is None else f" ± {shown(one.deviation, name)}")
-            for name, one in summary.scores.items()
-        ]
-        table.add_row(*summary.varied.values(), str(summary.scores[names[0]].runs), *scores)
+        cells = [_spread(one, name) for name, one in summary.scores.items()]
+        cells += [_spread(summary.perplexity, "perplexity")] if known else []
+        runs = str(summary.scores[names[0]].runs)
+        table.add_row(*summary.varied.values(), runs, *cells, _spread(summary.minutes, "minutes"))
+    return table
+
+
+def render_lengths(summaries: Sequence[Summary]) -> Table:
+    """Mean BLEU ± standard deviation by source length, a row for each setting and a column for each length."""
+    counts = {one.words: one.sentences for summary in summaries for one in summary.lengths}
+    labels = sorted(counts, key=label_order)
+    table = Table(title="BLEU by words of the source (sentences)", title_justify="left")
+    for key in summaries[0].varied:
+        table.add_column(key)
+    for label in labels:
+        table.add_column(f"{label} ({counts[label]:,})", justify="right")
+    for summary in summaries:
+        found = {one.words: one.bleu for one in summary.lengths}
+        table.add_row(*summary.varied.values(), *(_spread(found.get(label), "BLEU") for label in labels))
     return table
 
 
@@ -180,10 +242,19 @@ def render_groups(summaries: Sequence[Summary], grouped_by: str) -> Table:
     return table
 
 
+def _spread(one: Spread | None, score: str) -> str:
+    """Mean ± standard deviation, where that is known."""
+    if one is None:
+        return "-"
+    return shown(one.mean, score) + ("" if one.deviation is None else f" ± {shown(one.deviation, score)}")
+
+
 def shown(value: float | None, score: str) -> str:
-    """A score as people write it: shares in percent, BLEU and chrF with two places, caption metrics with three."""
+    """A score as people write it: shares in percent, BLEU, chrF and perplexity with two places, minutes with one,
+    caption metrics with three."""
     if value is None or math.isnan(value):
         return "-"
     if score == "exact":
         return f"{value:.2%}"
-    return f"{value:.2f}" if score in ("BLEU", "chrF") else f"{value:.3f}"
+    places = {"BLEU": 2, "chrF": 2, "perplexity": 2, "minutes": 1}.get(score, 3)
+    return f"{value:.{places}f}"

@@ -6,7 +6,7 @@ images (captioning/recipe.py).
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -164,17 +164,22 @@ def claim_run(settings: dict[str, Any], defaults: dict[str, Any], out: Path) -> 
     path = out / "recipe.yaml"
     finished = (out / "model").exists()
     if path.exists() and any((out / made).exists() for made in ("corpus", "data", "checkpoints", "model")):
-        noted = yaml.safe_load(path.read_text(encoding="utf-8"))
-        before, now = (flat(defaults) | flat(each) for each in (noted, settings))
-        changed = [
-            f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
-            for key in sorted(before.keys() | now.keys())
-            if before.get(key) != now.get(key) and (finished or key.removeprefix("training.") not in FREE_TO_CHANGE)
-        ]
-        if changed:
-            raise UserError(f"{out}: was made with other settings ({'; '.join(changed)}): choose another --out")
+        refuse_changes(path, settings, defaults, set() if finished else FREE_TO_CHANGE)
     if not finished:  # what may be changed until then has perhaps been changed
         write_text(path, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+
+
+def refuse_changes(path: Path, settings: dict[str, Any], defaults: dict[str, Any], free: Collection[str] = ()) -> None:
+    """Raises UserError if settings differ from those noted in the file `path`, but for the `free` ones of training."""
+    noted = yaml.safe_load(path.read_text(encoding="utf-8"))
+    before, now = (flat(defaults) | flat(each) for each in (noted, settings))
+    changed = [
+        f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and key.removeprefix("training.") not in free
+    ]
+    if changed:
+        raise UserError(f"{path.parent}: was made with other settings ({'; '.join(changed)}): choose another --out")
 
 
 def two_updates(model: SequenceModel, config: TrainingConfig, batches: list[Batch], device: torch.device) -> DryRun:

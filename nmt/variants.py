@@ -3,16 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+import yaml
 from rich.console import Console
 
 from data.errors import UserError
+from data.files import write_text
 from data.tasks import GROUPED_BY
 from nmt.comparison import (
     SEED,
     Outcome,
     read_outcome,
     render_groups,
+    render_lengths,
     render_outcomes,
     render_summaries,
     run_name,
@@ -20,7 +24,9 @@ from nmt.comparison import (
     write_comparison,
 )
 from nmt.comparison_figure import draw_comparison
-from nmt.recipe import Recipe, claim_run, run_recipe
+from nmt.config import flat
+from nmt.recipe import Recipe, claim_run, refuse_changes, run_recipe
+from nmt.significance import METRICS, compare_pairs, render_pairs
 
 _DATA = ("generate", "scenes", "gestures", "prepare")  # the sections that decide what data there are
 
@@ -36,15 +42,24 @@ class Variant:
     recipe: Recipe
 
 
-def compare_variants(name: str, variants: Sequence[Variant], out: Path, base: Path | None, console: Console) -> None:
+def compare_variants(
+    name: str,
+    variants: Sequence[Variant],
+    out: Path,
+    base: Path | None,
+    console: Console,
+    *,
+    paired: str | None = None,
+) -> None:
     """Run the variants and leave comparison.json and comparison.png in `out`, and their tables on the console.
 
     Args:
         name: That of the recipe.
         base: The folder that holds the corpus files.
+        paired: The varied setting whose values are tested against its first one.
 
     Raises:
-        UserError: as `run_variants` does.
+        UserError: as `run_variants` and `compare_pairs` do.
     """
     outcomes = run_variants(variants, out, base, console)
     summaries = summarize(outcomes)
@@ -52,7 +67,8 @@ def compare_variants(name: str, variants: Sequence[Variant], out: Path, base: Pa
         raise UserError(f"{out}: there is nothing to compare: the recipe's data have no test part")
     task = asdict(variants[0].recipe).get("generate", {}).get("task")
     grouped_by = GROUPED_BY.get(task, "group")
-    write_comparison(out / "comparison.json", name, outcomes)
+    pairs = compare_pairs(out, outcomes, paired) if paired else []
+    write_comparison(out / "comparison.json", name, outcomes, pairs)
     commonest = max((one.commonest for one in outcomes if one.commonest is not None), default=None)
     draw_comparison(out / "comparison.png", name, summaries, grouped_by, commonest)
     console.rule("compared")
@@ -61,6 +77,10 @@ def compare_variants(name: str, variants: Sequence[Variant], out: Path, base: Pa
         console.print(render_summaries(summaries))
     if any(summary.groups for summary in summaries):
         console.print(render_groups(summaries, grouped_by))
+    if any(summary.lengths for summary in summaries):
+        console.print(render_lengths(summaries))
+    for metric in METRICS if pairs else ():
+        console.print(render_pairs(pairs, metric))
     for file in ("comparison.json", "comparison.png"):
         console.print(str(out / file), highlight=False, markup=False, soft_wrap=True)
 
@@ -71,8 +91,9 @@ def run_variants(variants: Sequence[Variant], out: Path, base: Path | None, cons
     A variant that fails is told of in its outcome, and the others go on; it is tried again next time.
 
     Raises:
-        UserError: no variant succeeded.
+        UserError: no variant succeeded, or `out` was made with other settings.
     """
+    _claim(variants, out)
     outcomes = []
     for number, variant in enumerate(variants, 1):
         keys = list(variant.varied)
@@ -90,6 +111,28 @@ def run_variants(variants: Sequence[Variant], out: Path, base: Path | None, cons
     if all(outcome.failure for outcome in outcomes):
         raise UserError(f"none of {len(outcomes)} runs succeeded; the first: {outcomes[0].failure}")
     return outcomes
+
+
+def _claim(variants: Sequence[Variant], out: Path) -> None:
+    """Note what all variants share in `out`/comparison.yaml; other values of what is varied may be added later.
+
+    A run alone lets a limit such as max_epochs change until it is finished; beside others it would no longer be
+    comparable.
+
+    Raises:
+        UserError: `out` was made with other settings.
+    """
+    path, keys, recipe = out / "comparison.yaml", variants[0].varied, variants[0].recipe
+    varied = tuple(f"{key}." for key in keys)
+
+    def shared(settings: dict[str, Any]) -> dict[str, Any]:
+        rest = {key: value for key, value in flat(settings).items() if not f"{key}.".startswith(varied)}
+        return rest | dict.fromkeys(keys, "varied")
+
+    settings = shared(asdict(recipe))
+    if path.exists() and any((out / "prepared").glob("*/data")):
+        refuse_changes(path, settings, shared(asdict(type(recipe)())))
+    write_text(path, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
 
 
 def _share_data(variant: Variant, shared: Path, run: Path, base: Path | None, console: Console) -> None:

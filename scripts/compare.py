@@ -4,11 +4,16 @@ import itertools
 import os
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from data.errors import UserError
 from scripts.command import Parser, run
 from scripts.run import built, recipe_parser
+
+if TYPE_CHECKING:
+    from nmt.recipe import Recipe
 
 _BETWEEN_VALUES = re.compile(r",(?![^\[]*\])")  # no comma inside of a list
 
@@ -27,7 +32,34 @@ def read_varied(parser: Parser, given: list[str]) -> list[dict[str, str]]:
             parser.error(f"--vary {text}: a value stands there twice")
     if not values:
         parser.error("nothing to compare: give --vary section.key=value,value")
+    return combine(values)
+
+
+def combine(values: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
+    """All combinations: for each, the keys with one value."""
     return [dict(zip(values, each, strict=True)) for each in itertools.product(*values.values())]
+
+
+def options(varied: Mapping[str, str]) -> list[str]:
+    """How a combination is said on the command line."""
+    return [f"--{key}={value}" for key, value in varied.items()]
+
+
+def compare(
+    name: str, combinations: Sequence[dict[str, str]], recipes: "Sequence[Recipe]", read: Any, paired: str | None
+) -> None:
+    """Run the recipes, one for each combination, and compare them; `read` has the options out, data and threads."""
+    import torch
+    from rich.console import Console
+
+    from nmt.variants import Variant, compare_variants
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("runs are compared by one process; a single recipe may be run by several")
+    if read.threads:
+        torch.set_num_threads(read.threads)
+    variants = [Variant(varied, recipe) for varied, recipe in zip(combinations, recipes, strict=True)]
+    compare_variants(name, variants, read.out, read.data, Console(), paired=paired)
 
 
 def main() -> None:
@@ -44,25 +76,19 @@ def main() -> None:
         "--vary", action="append", default=[], help="A setting and its values, section.key=value,value; may be given "
         "several times. Means over training.seed are shown as well."
     )  # fmt: skip
+    parser.add_argument(
+        "--paired", type=str | None, metavar="KEY", help="A setting of --vary: each of its values is tested against "
+        "its first by paired bootstrap of the test part's translations."
+    )  # fmt: skip
     read = parser.read(arguments)
     combinations = read_varied(parser, read.vary)
+    if read.paired and read.paired not in combinations[0]:
+        parser.error(f"--paired {read.paired}: it must be one of the settings to vary, {', '.join(combinations[0])}")
+    if read.paired and read.task == "captioning":
+        parser.error(f"--paired {read.paired}: only translations are tested, and {read.recipe} writes captions")
     # all of them are parsed before the first one runs
-    recipes = [
-        built(parser, parser.read([*arguments, *(f"--{key}={value}" for key, value in varied.items())]), kind)
-        for varied in combinations
-    ]
-
-    import torch
-    from rich.console import Console
-
-    from nmt.variants import Variant, compare_variants
-
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError("runs are compared by one process; a single recipe may be run by several")
-    if read.threads:
-        torch.set_num_threads(read.threads)
-    variants = [Variant(varied, recipe) for varied, recipe in zip(combinations, recipes, strict=True)]
-    compare_variants(Path(read.recipe).stem, variants, read.out, read.data, Console())
+    recipes = [built(parser, parser.read([*arguments, *options(varied)]), kind) for varied in combinations]
+    compare(Path(read.recipe).stem, combinations, recipes, read, read.paired)
 
 
 if __name__ == "__main__":

@@ -40,15 +40,20 @@ def recipe_parser(arguments: list[str], name: str, description: str, example: st
     parser = Parser(name, description, example, defaults=[str(file)] if file else [])
     parser.add_argument("recipe", help="A YAML file or the name of a recipe.")
     parser.add_argument("--task", default="translation", help=f"{', '.join(TASKS)}; a recipe says which it is.")
-    parser.add_argument("--data", type=Path | None, help="Folder that holds the corpus files.")
-    parser.add_argument("--threads", type=NonNegativeInt, default=0, help="Threads for torch; 0 lets torch decide.")
     task = _task(file)
     kind = _recipe_class(task)
     if kind is None:
         parser.error(f"task is {task!r}: it must be {' or '.join(TASKS)}")
+    add_stages(parser, kind)
+    return parser, kind
+
+
+def add_stages(parser: Parser, kind: "type[Recipe]") -> None:
+    """The options of all stages of a kind of recipe, and of where its data are."""
+    parser.add_argument("--data", type=Path | None, help="Folder that holds the corpus files.")
+    parser.add_argument("--threads", type=NonNegativeInt, default=0, help="Threads for torch; 0 lets torch decide.")
     for section in fields(kind):
         parser.add_class_arguments(section.default_factory, section.name)
-    return parser, kind
 
 
 def built(parser: Parser, read: Any, kind: "type[Recipe]") -> "Recipe":
@@ -57,6 +62,11 @@ def built(parser: Parser, read: Any, kind: "type[Recipe]") -> "Recipe":
         parser.error(f"{read.recipe}: the recipe stands first, before all options")
     if _recipe_class(read.task) is not kind:
         parser.error(f"--task {read.task}: the recipe is one of another kind: choose another recipe")
+    return assembled(read, kind)
+
+
+def assembled(read: Any, kind: "type[Recipe]") -> "Recipe":
+    """The recipe of what a parser with the options of `add_stages` has read."""
     return kind(**{section.name: read[section.name] for section in fields(kind)})
 
 

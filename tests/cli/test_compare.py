@@ -68,6 +68,37 @@ def test_captioning_recipes_are_compared_too(compare, tmp_path, monkeypatch):
     assert "CIDEr" in said and "1.250" in said and (tmp_path / "out" / "comparison.png").stat().st_size > 1000
 
 
+def test_values_are_tested_in_pairs(compare, tmp_path, monkeypatch):
+    """On translations that stand in for those of real runs."""
+    lines = [f"{number} dogs sleep in the {number * 7} houses" for number in range(40)]
+
+    def run_all(recipe, out, *, base, resume, console):
+        wrong = [line.replace("dogs sleep", "cats run") for line in lines]
+        (out / "data").mkdir()
+        for file, text in (("data/test.reference", lines), ("test.translations.txt", wrong[:9] + lines[9:])):
+            (out / file).write_text("".join(f"{line}\n" for line in (lines if "gru" in out.name else text)))
+        scores = {"bleu": {"score": 1.0}, "chrf": {"score": 1.0}, "lowercase": False}
+        (out / "evaluation.json").write_text(json.dumps(scores))
+
+    monkeypatch.setattr("nmt.translation_recipe.TranslationRecipe.prepare_data", lambda *_: None)
+    monkeypatch.setattr("nmt.variants.run_recipe", run_all)
+    start = ["demo", "--out", tmp_path / "out", "--vary", "model.cell=rnn,gru", "--vary", "training.seed=1,2"]
+    said = compare(*start, "--paired", "model.cell")
+    pairs = json.loads((tmp_path / "out" / "comparison.json").read_text())["pairs"]
+    assert [(one["metric"], one["value"], one["other"]) for one in pairs] == [
+        ("BLEU", "gru", "rnn"),
+        ("chrF", "gru", "rnn"),
+    ]
+    assert all(one["together"]["difference"] > 0 and list(one["seeds"]) == ["1", "2"] for one in pairs)
+    assert "BLEU: paired bootstrap over model.cell" in said and "gru - rnn" in said
+
+
+def test_captions_are_not_tested_in_pairs(compare, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        compare("demo_scenes", "--out", tmp_path / "out", "--vary", "model.cell=gru,lstm", "--paired", "model.cell")
+    assert "only translations are tested" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -77,6 +108,10 @@ def test_captioning_recipes_are_compared_too(compare, tmp_path, monkeypatch):
         (["--vary", "model.cell=rnn", "--vary", "model.cell=gru"], "model.cell is given twice"),
         (["--vary", "model.sell=rnn,gru"], "Did you mean --model.cell?"),
         (["--vary", "model.layers=1,0"], "model.layers is 0"),
+        (
+            ["--vary", "model.cell=rnn,gru", "--paired", "model.layers"],
+            "must be one of the settings to vary, model.cell",
+        ),
     ],
 )
 def test_what_is_written_wrong_is_one_line_before_anything_runs(tmp_path, arguments, message, compare, capsys):

@@ -11,9 +11,19 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from data.errors import UserError
-from nmt.comparison import Outcome, Spread, read_outcome, render_outcomes, render_summaries, run_name, summarize
+from nmt.comparison import (
+    Outcome,
+    Spread,
+    read_outcome,
+    render_lengths,
+    render_outcomes,
+    render_summaries,
+    run_name,
+    summarize,
+)
 from nmt.comparison_figure import draw_comparison
 from nmt.config import ModelConfig, TrainingConfig
+from nmt.metrics import Bucket
 from nmt.task_metrics import write_metrics
 from nmt.translation_recipe import GenerateConfig, TranslationRecipe
 from nmt.variants import Variant, compare_variants
@@ -117,8 +127,39 @@ def test_a_recipe_without_a_test_part_is_nothing_to_compare(stages, tmp_path, mo
 
 def test_shared_data_of_other_settings_are_refused(stages, tmp_path):
     compared(cells(), tmp_path / "out")
-    with pytest.raises(UserError, match=r"prepared.all: was made with other settings \(generate.seed was 1 and is 2\)"):
-        compared(cells(seed=2), tmp_path / "out")
+    for claim in ("out", "prepared.all"):
+        with pytest.raises(UserError, match=rf"{claim}: was made with other settings \(generate.seed was 1 and is 2\)"):
+            compared(cells(seed=2), tmp_path / "out")
+        (tmp_path / "out" / "comparison.yaml").unlink()  # as in what an earlier version began
+
+
+def test_runs_under_other_settings_are_not_put_beside_each_other(stages, tmp_path):
+    """Not even those that a single run may change until it is finished."""
+
+    def longer(more: int, key: str = "model.cell") -> list[Variant]:
+        training = TrainingConfig(max_epochs=20 + more)
+        return [replace(one, varied={key: one.varied["model.cell"]}, recipe=replace(one.recipe, training=training))
+                for one in cells()]  # fmt: skip
+
+    compared(longer(0)[:1], tmp_path / "out")
+    with pytest.raises(UserError, match=r"out: was made with other settings \(training.max_epochs was 20 and is 21\)"):
+        compared(longer(1), tmp_path / "out")
+    with pytest.raises(UserError, match=r"training.max_epochs was 20 and is 'varied'"):
+        compared(longer(0, "training.max_epochs"), tmp_path / "out")
+    compared(longer(0)[1:], tmp_path / "out")
+    assert stages.ran == ["cell=rnn", "cell=lstm"]
+
+
+def test_settings_may_be_put_right_until_there_are_data(stages, tmp_path, monkeypatch):
+    def missing(*_) -> None:
+        raise UserError("no such folder")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stages, "prepare_data", missing)
+        with pytest.raises(UserError, match="no such folder"):
+            compared(cells(), tmp_path / "out")
+    compared(cells(seed=2), tmp_path / "out")
+    assert stages.ran == ["cell=rnn", "cell=lstm"]
 
 
 def test_an_interruption_ends_all(stages, tmp_path, monkeypatch):
@@ -182,6 +223,42 @@ def test_scores_of_translations_and_captions(tmp_path):
     found = read_outcome(tmp_path, "a", {}, None)
     assert found.scores == {"CIDEr": 0.5, "BLEU-4": 0.25} and found.groups == {} and found.updates is None
     assert read_outcome(tmp_path, "a", {}, "nan").scores == {}
+
+
+def test_perplexity_and_scores_by_length_are_read(tmp_path):
+    scores = {name: {"score": 1.0} for name in ("bleu", "chrf")} | {"lowercase": False}
+    buckets = [{"words": "1-5", "sentences": 3, "bleu": 20.0}, {"words": "6-10", "sentences": 0, "bleu": None}]
+    (tmp_path / "evaluation.json").write_text(json.dumps(scores | {"buckets": buckets}))
+    (tmp_path / "model").mkdir()
+    for validation, expected in (({"perplexity": 4.5, "bleu": 2.0}, 4.5), (None, None)):
+        (tmp_path / "model" / "metrics.json").write_text(json.dumps({"validation": validation}))
+        found = read_outcome(tmp_path, "a", {}, None)
+        assert found.perplexity == expected
+    assert found.lengths == [Bucket("1-5", 3, 20.0), Bucket("6-10", 0, None)]
+
+
+def translated(seed: int, value: str, bleu: float) -> Outcome:
+    lengths = [Bucket("6-10", 7, bleu + 1), Bucket("11-15", 5, bleu - 1), Bucket("16-20", 0, None)]
+    made = outcome(seed, bleu, value)
+    return replace(made, scores={"BLEU": bleu, "chrF": 50.0}, groups={}, perplexity=bleu / 2, lengths=lengths)
+
+
+def test_scores_by_length_over_seeds(tmp_path):
+    found = summarize([translated(seed, cell, 20.0 + seed) for cell in ("rnn", "gru") for seed in (1, 3)])
+    assert [(one.words, one.sentences, one.bleu.mean) for one in found[0].lengths] == [
+        ("6-10", 7, 23),
+        ("11-15", 5, 21),
+    ]
+    assert found[0].perplexity == Spread(11.0, statistics.stdev([10.5, 11.5]), 2)
+    console = Console(width=200, record=True, quiet=False)
+    console.print(render_lengths(found), render_summaries(found))
+    text = console.export_text()
+    for part in ("6-10 (7)", "23.00 ± 1.41", "validation perplexity", "11.00 ± 0.71", "0.5 ± 0.0"):
+        assert part in text
+    assert "16-20" not in text
+    for number, drawn in enumerate((found, summarize([translated(1, "rnn", 20.0)]))):
+        draw_comparison(tmp_path / f"{number}.png", "title", drawn, "group", None)
+        assert (tmp_path / f"{number}.png").read_bytes().startswith(PNG)
 
 
 @pytest.mark.parametrize("labels", [["10", "500"], ["1", "2"], ["1/1", "2/1"], []])
