@@ -126,6 +126,8 @@ def train_captioning(
     validator = CaptionValidator(
         trained, data.corpus("valid", columns), chosen, columns(rows, None), training.valid_beam, training.batch_tokens
     )
+    if stage.self_critical and training.sampled_softmax:
+        raise UserError("stage.self_critical weighs every word by itself: set training.sampled_softmax to 0")
     rewrite = _self_critical(network, data) if stage.self_critical else None
     training_data = TrainingData(data.corpus("train", columns), validator, rewrite)
     trainer = Trainer(trained, training_data, training, RunDirectory(run), accelerator, console or Console())

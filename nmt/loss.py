@@ -1,6 +1,7 @@
 """The loss of a model: from what the decoder's output layer reads to cross-entropy and its gradient, in one pass."""
 
 import contextlib
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,25 @@ def cross_entropy(
     smoothing = smoothing if weights is None else 0.0
     learns = torch.is_grad_enabled()  # inside of the function it never is
     return Loss(*_ProjectedCrossEntropy.apply(outputs, layer.weight, layer.bias, labels, smoothing, weights, learns))
+
+
+def sampled_cross_entropy(
+    outputs: Float[Tensor, "tokens features"], layer: nn.Linear, labels: Int[Tensor, " tokens"], count: int
+) -> Loss:
+    """An estimate of `cross_entropy` whose products do not grow with the vocabulary (Jean et al. 2015, section 3).
+
+    The words of the batch compete with `count` others, drawn anew each time. Each of these stands for as many as were
+    not drawn, so that the sum that probabilities are divided by is right on average (Bengio and Senecal 2008).
+    """
+    words, places = labels.unique(return_inverse=True)
+    left = torch.ones(layer.out_features, dtype=torch.bool, device=labels.device).index_fill(0, words, False)
+    others = left.nonzero()[:, 0]
+    drawn = others[torch.randperm(len(others), device=labels.device)[:count]]
+    rows = torch.cat([words, drawn])
+    stand_for = torch.zeros(len(rows), device=labels.device)
+    stand_for[len(words) :] = math.log(len(others) / max(1, len(drawn))) if len(others) else 0.0
+    weight, bias = layer.weight.index_select(0, rows), layer.bias.index_select(0, rows) + stand_for
+    return Loss(*_ProjectedCrossEntropy.apply(outputs, weight, bias, places, 0.0, None, torch.is_grad_enabled()))
 
 
 class _ProjectedCrossEntropy(torch.autograd.Function):

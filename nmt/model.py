@@ -11,7 +11,7 @@ from nmt.config import ModelConfig
 from nmt.context import Context
 from nmt.decoder import Decoder
 from nmt.encoder import Encoder, TextEncoder
-from nmt.loss import Loss, cross_entropy
+from nmt.loss import Loss, cross_entropy, sampled_cross_entropy
 
 
 class SequenceModel(nn.Module):
@@ -41,8 +41,11 @@ class SequenceModel(nn.Module):
         self.tie()
         self._initialise()
 
-    def forward(self, batch: Batch, label_smoothing: float = 0.0) -> Loss:
+    def forward(self, batch: Batch, label_smoothing: float = 0.0, sampled: int = 0) -> Loss:
+        """The loss of a batch; an estimate of it by so many `sampled` words, if any (see `sampled_cross_entropy`)."""
         forced = self.decoder.forced(self.encode(batch.source), batch.target, batch.positions)
+        if sampled:
+            return sampled_cross_entropy(forced.outputs, self.decoder.output, batch.labels, sampled)
         return cross_entropy(forced.outputs, self.decoder.output, batch.labels, label_smoothing, batch.weights)
 
     def tie(self) -> None:

@@ -221,7 +221,7 @@ class Trainer:
                     raise self._broken(f"update {position.update:,} failed, {error}", self._last) from error
             last = i + 1 >= len(mine)
             with contextlib.nullcontext() if last else accelerator.no_sync(self.model):
-                loss: Loss = self.model(batch, config.label_smoothing)
+                loss: Loss = self.model(batch, config.label_smoothing, config.sampled_softmax)
                 # gradients of processes are averaged: times their number, over the tokens of all of them
                 weight = processes / tokens if mine else 0.0
                 accelerator.backward(loss.smoothed * weight)

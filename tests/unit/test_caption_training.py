@@ -319,6 +319,8 @@ def test_self_critical_training_starts_from_a_model(data, trained, tmp_path):
     with pytest.raises(ValueError, match=r"stage\.self_critical needs a trained model"):
         StageConfig(self_critical=True)
     stage = StageConfig(start=str(trained), self_critical=True)
+    with pytest.raises(UserError, match=r"set training\.sampled_softmax to 0"):
+        train_captions(data, tmp_path / "sampled", stage=stage, sampled_softmax=3, label_smoothing=0.0)
     result = train_captions(data, tmp_path / "run", stage=stage, max_updates=2, label_smoothing=0.0)
     before, after = own(trained), own(result.model)
     assert any(not torch.equal(before[name], after[name]) for name in before)

@@ -9,7 +9,7 @@ from torch import nn
 
 from data.tokenizer import BOS_ID, PAD_ID
 from nmt import loss as module
-from nmt.loss import cross_entropy
+from nmt.loss import cross_entropy, sampled_cross_entropy
 
 
 def make(tokens: int, vocabulary: int, seed: int = 0, features: int = 6):
@@ -82,3 +82,39 @@ def test_validation_computes_no_gradient(monkeypatch):
     with torch.no_grad():
         assert cross_entropy(outputs, layer, labels, 0.1).smoothed > 0
     assert not products
+
+
+@given(st.integers(0, 20), st.integers(2, 40), st.integers(0, 10_000))
+@settings(max_examples=30, deadline=None)
+def test_a_sample_of_all_words_is_no_estimate(tokens, vocabulary, seed):
+    outputs, layer, labels = make(tokens, vocabulary, seed)
+    sampled, whole = (
+        sampled_cross_entropy(outputs, layer, labels, vocabulary),
+        cross_entropy(outputs, layer, labels, 0.0),
+    )
+    torch.testing.assert_close(sampled.nll, whole.nll)
+    pairs = zip(gradients(sampled.smoothed, outputs, layer), gradients(whole.smoothed, outputs, layer), strict=True)
+    for one, other in pairs:
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+def test_a_sample_is_right_on_average():
+    outputs, layer, labels = make(20, 400)
+    layer.weight.data *= 0.3
+    expected = cross_entropy(outputs, layer, labels, 0.0)
+    torch.manual_seed(0)
+    found = [sampled_cross_entropy(outputs, layer, labels, 60) for _ in range(200)]
+    losses = torch.stack([each.smoothed for each in found]).detach()
+    assert losses.std() > 0
+    assert losses.mean() == pytest.approx(expected.smoothed.item(), rel=0.01)
+    exact = gradients(expected.smoothed, outputs, layer)
+    drawn = zip(*(gradients(each.smoothed, outputs, layer) for each in found), strict=True)
+    for one, other in zip(drawn, exact, strict=True):
+        assert torch.linalg.vector_norm(torch.stack(one).mean(0) - other) < 0.1 * torch.linalg.vector_norm(other)
+
+
+def test_words_that_were_not_drawn_learn_nothing():
+    outputs, layer, labels = make(5, 50)
+    _, by_weight, _ = gradients(sampled_cross_entropy(outputs, layer, labels, 8).smoothed, outputs, layer)
+    learnt = by_weight.abs().sum(1) > 0
+    assert learnt.sum() == len(set(labels.tolist())) + 8 and learnt[labels].all()

@@ -72,7 +72,7 @@ MODEL_CHANGES = {
 TRAINING_CHANGES = {
     "seed": 2, "batch_tokens": 256, "accumulate": 2, "optimizer": "sgd", "learning_rate": 0.01, "weight_decay": 0.5,
     "schedule": "inverse_sqrt", "halve_after": 0.0, "warmup_updates": 5, "clip_norm": 0.01, "label_smoothing": 0.5,
-    "precision": "bfloat16",
+    "sampled_softmax": 3, "precision": "bfloat16",
 }  # fmt: skip
 # these have tests of their own
 ELSEWHERE = {
@@ -80,7 +80,7 @@ ELSEWHERE = {
     "patience", "keep_best", "checkpoint_every", "deterministic", "pretrained_learning_rate",
 }  # fmt: skip
 NEEDED_MODEL = {"residual": {"layers": 2}, "init_range": {"init": "uniform"}}
-NEEDED = {"halve_after": {"schedule": "halve"}}
+NEEDED = {"halve_after": {"schedule": "halve"}, "sampled_softmax": {"label_smoothing": 0.0}}
 
 
 def test_every_option_has_a_test():
