@@ -181,7 +181,7 @@ class Translator:
             if coverages is not None:
                 best = [rank_by_coverage(*both, one.coverage_penalty) for both in zip(found, coverages, strict=True)]
             best = [hypotheses[: one.n_best] for hypotheses in best]
-            unknown = [[[] for _ in hypotheses] for hypotheses in best]
+            unknown: list[list[list[str]]] = [[[] for _ in hypotheses] for hypotheses in best]
             if one.replace_unknown:
                 typed = (self._source.typed(_encodable(text)) for text in texts)
                 words = [part for both in zip(typed, pieces, strict=True) for part in self._by_piece(*both)]
