@@ -12,6 +12,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -215,16 +216,36 @@ class Tokenizer:
             return self.shown((_SPACE_MARK + segmented).replace(" ", _SPACE_MARK) if segmented else "")
         return self.shown(self._pieces.encode(segmented, out_type=str))
 
+    def typed(self, text: str) -> list[str]:
+        """What stands in a raw sentence for each word that `segment` makes of it, before lower-casing."""
+        words = self.segment(text).split()
+        if not self.lowercase:
+            return words
+        raw = "".join(segment(text, "char", self.language, False, self.unicode).split())
+        origins = [i for i, character in enumerate(raw) for _ in character.lower()]  # of one, lower case may be two
+        if len(origins) != sum(map(len, words)):
+            return words  # Moses has written something else than spaces
+        ends = list(accumulate(map(len, words)))
+        return [raw[origins[end - len(word)] : origins[end - 1] + 1] for word, end in zip(words, ends, strict=True)]
+
     def shown(self, tokens: Iterable[str]) -> list[str]:
         """Entries of the vocabulary for people: the space that belongs to one as `␣`, to a word as nothing."""
         return [token.replace(_SPACE_MARK, "" if self.level == "word" else "␣") for token in tokens]
 
-    def decode(self, ids: Iterable[int]) -> str:
-        """Detokenized text of ids; unknown ids are written as `<unk>`, other special ids as nothing."""
+    def decode(self, ids: Iterable[int], unknown: Iterable[str] = ()) -> str:
+        """Detokenized text of ids; unknown ids are written as `<unk>`, other special ids as nothing.
+
+        Args:
+            unknown: At word level, what to write for the unknown ids instead, one after the other.
+        """
         kept = [i for i in ids if i == UNK_ID or i >= SPECIAL_IDS]
         if self.level != "word":
             return " ".join(str(self._pieces.decode(kept)).split())
-        words = [UNKNOWN_TEXT if i == UNK_ID else self._pieces.id_to_piece(i).lstrip(_SPACE_MARK) for i in kept]
+        instead = iter(unknown)
+        words = [
+            next(instead, UNKNOWN_TEXT) if i == UNK_ID else self._pieces.id_to_piece(i).lstrip(_SPACE_MARK)
+            for i in kept
+        ]
         return str(_moses(self.language)[1].detokenize(words, unescape=False))
 
     def tokens(self, ids: Iterable[int]) -> list[str]:

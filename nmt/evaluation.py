@@ -36,6 +36,7 @@ from nmt.metrics import (
     score_lines,
 )
 from nmt.search import SearchOptions
+from nmt.translation_options import TranslationOptions
 from nmt.translator import Translator
 from nmt.validation import perplexity
 
@@ -55,12 +56,15 @@ class Decoding:
         output_unknown_rate: The same for the tokens it wrote.
         unfinished: Translations cut off at the length limit.
         seconds: Wall-clock time, without loading the model.
+        replaced_unknown: How many unknown tokens of the output have words of the source in their place; None if they
+            were not to be replaced.
     """
 
     source_unknown_rate: float | None
     output_unknown_rate: float
     unfinished: int
     seconds: float
+    replaced_unknown: int | None = None
 
 
 @dataclass(frozen=True)
@@ -164,7 +168,9 @@ class System:
         tokens = [token for hypothesis in best for token in hypothesis.tokens]
         unknown = tokens.count(UNKNOWN_TEXT) / max(1, len(tokens))
         unfinished = sum(not hypothesis.finished for hypothesis in best)
-        decoding = Decoding(self.source_unknown_rate, unknown, unfinished, seconds)
+        asked = TranslationOptions.of(options).replace_unknown
+        replaced = sum(hypothesis.replaced for hypothesis in best) if asked else None
+        decoding = Decoding(self.source_unknown_rate, unknown, unfinished, seconds, replaced)
         expected = reference_perplexity(self.model, lines, references) if self.model else None
         return SystemOutput([translation.text.rstrip() for translation in found], self.lowercase, decoding, expected)
 
@@ -206,11 +212,13 @@ def evaluate(
     blanks = sum(not line for stream in more for line in stream)
     without = make_metrics([first, *([line or None for line in stream] for stream in more)]) if blanks else None
     lowercase = system.lowercase or (other is not None and other.lowercase)
+    # words that were copied from the source are cased even so
+    written, *expected = _lower([system.lines, *references]) if system.lowercase else [system.lines, *references]
     return Evaluation(
         scores=score_lines(system.lines, metrics),
         blank_references=blanks,
         without_blanks=score_lines(system.lines, without) if without else None,
-        exact=exact_match(system.lines, _lower(references) if system.lowercase else references),
+        exact=exact_match(written, expected),
         length_ratio=float(metrics["bleu"].corpus_score(system.lines, None).ratio),
         perplexity=system.perplexity,
         buckets=score_by_length(system.lines, sources, references, lowercase=system.lowercase) if sources else [],
@@ -313,9 +321,11 @@ def _remarks(found: Evaluation) -> list[str]:
     if how := found.decoding:
         rate = how.source_unknown_rate
         of_source = "" if rate is None else f"{rate:.2%} of the source, "
+        copied = how.replaced_unknown
+        replaced = "" if copied is None else f" ({copied:,} of them replaced by words of the source)"
         remarks.append(
-            f"unknown tokens: {of_source}{how.output_unknown_rate:.2%} of the output; {how.unfinished:,} translations "
-            "cut off at the length limit"
+            f"unknown tokens: {of_source}{how.output_unknown_rate:.2%} of the output{replaced}; {how.unfinished:,} "
+            "translations cut off at the length limit"
         )
         remarks.append(f"{found.sentences / how.seconds:,.1f} sentences per second ({how.seconds:.1f} s)")
     if found.lowercase:

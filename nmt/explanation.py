@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
-from data.batching import make_batch
+from data.batching import make_batch, plan_in_order
+from data.pool import Pool
 from data.source import Column, Ragged, Source
 from data.tokenizer import EOS_ID, Tokenizer
 from nmt.model import SequenceModel
@@ -72,6 +74,38 @@ def explain(
         _explain(models, sources.collate(np.array([i]), reverse=reverse), reverse, one, target, list(label))
         for i, (one, label) in enumerate(zip(written, labels, strict=True))
     ]
+
+
+@torch.no_grad()
+def attention_weights(
+    models: Sequence[SequenceModel],
+    sources: Sequence[Sequence[int]],
+    written: Sequence[Sequence[Hypothesis]],
+    *,
+    batch_tokens: int = 4096,
+) -> list[list[Float[np.ndarray, "steps positions"]]]:
+    """What `explain` says of the weights alone, for texts, in batches.
+
+    Args:
+        models: At least one with attention.
+        sources: Texts, each with the hypotheses that are its in `written`.
+        batch_tokens: The most cells of a batch: hypotheses times the longest length in it.
+    """
+    reverse, device = models[0].config.reverse_source, next(models[0].parameters()).device
+    flat = [one for its in written for one in its]
+    column = Ragged.of([ids for ids, its in zip(sources, written, strict=True) for _ in its])
+    pool = Pool(column, Ragged.of([one.tokens for one in flat]), np.arange(len(flat)))
+    found: dict[int, Float[np.ndarray, "steps positions"]] = {}
+    for plan in plan_in_order([pool] if flat else [], batch_tokens=batch_tokens):
+        batch = plan.collate(reverse_source=reverse).to(device)
+        nowhere = batch.positions[:0]  # no probabilities are wanted, which take most of the time
+        forced = [model.decoder.forced(model.encode(batch.source), batch.target, nowhere) for model in models]
+        mean = torch.stack([one.weights for one in forced if one.weights is not None]).mean(0).cpu().numpy()
+        for i, weights in zip(plan.rows.tolist(), mean, strict=True):
+            real = weights[: len(flat[i].tokens) + flat[i].finished, : int(column.lengths[i])]
+            found[i] = real[:, ::-1] if reverse else real
+    in_order = (found[i] for i in range(len(flat)))
+    return [list(islice(in_order, len(its))) for its in written]
 
 
 def _explain(

@@ -105,8 +105,10 @@ def gather(blocks: Iterable[list[bytes]]) -> Iterator[list[bytes]]:
 class Notes:
     """What the user is told about the lines of a stream: each kind at most ten times, and then how many more."""
 
-    def __init__(self, warn: Callable[[str], None]) -> None:
-        self._warn = warn
+    def __init__(self, warn: Callable[[str], None], *, replaces: bool = False) -> None:
+        """Args: replaces: Whether unknown words are replaced, of which the user is told at the end."""
+        self._warn, self._replaces = warn, replaces
+        self._replaced = self._lines_replaced = 0
         self._told: Counter[str] = Counter()
         self._tokens = self._unknown = 0
         self._judged = False
@@ -121,6 +123,9 @@ class Notes:
         for i, one in enumerate(translations, number):
             self._tokens += one.tokens
             self._unknown += one.unknown
+            replaced = sum(hypothesis.replaced for hypothesis in one.hypotheses)
+            self._replaced += replaced
+            self._lines_replaced += replaced > 0
             if one.tokens > longest:
                 what = f"{one.tokens:,} tokens, longer than any sentence in training ({longest:,})"
                 how = f"translated in {one.pieces:,} pieces" if one.pieces > 1 else "truncated as in training"
@@ -135,6 +140,11 @@ class Notes:
         for kind, times in self._told.items():
             if times > _MESSAGES:
                 self._warn(f"and {times - _MESSAGES:,} more lines {kind}")
+        if self._replaces:
+            self._warn(
+                f"unknown words replaced by words of the source: {self._replaced:,}, in the translations of "
+                f"{self._lines_replaced:,} lines"
+            )
         if self._unknown > _UNKNOWN_AT_END * self._tokens:
             self._warn(f"{self._unknown_rate()}: expect words to be missing or wrong in the translations")
 

@@ -28,10 +28,10 @@ from nmt.evaluation import render as render_evaluation
 from nmt.metrics import read_scored_text
 from nmt.model import text_model
 from nmt.recipe import DryRun, Guide, Recipe, command, two_updates
-from nmt.search import SearchOptions
 from nmt.task_metrics import by_group, render_groups, write_metrics
 from nmt.train_translation import train_translation
 from nmt.trainer import TrainingResult
+from nmt.translation_options import TranslationOptions
 from nmt.translator import Translator
 from nmt.validation import reference_files
 
@@ -82,7 +82,12 @@ class TranslationRecipe(Recipe):
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    search: SearchOptions = field(default_factory=SearchOptions)
+    search: TranslationOptions = field(default_factory=TranslationOptions)
+
+    def __post_init__(self) -> None:
+        """Refuse before any training what the model could not do after it."""
+        levels = self.prepare.source.level, self.prepare.target.level
+        self.search.check("the recipe's model", attention=self.model.attention != "none", levels=levels)
 
     def prepare_data(self, out: Path, base: Path | None, console: Console) -> None:
         prepared = out / "data"
@@ -208,9 +213,10 @@ def generate(folder: Path, config: GenerateConfig) -> None:
 def _score_task(task: str, system: SystemOutput, out: Path, split: str, console: Console) -> None:
     """Write metrics.json: the share of sequences that are decoded exactly, by group where the task has groups."""
     expected, labels = list(read_lines(out / "data" / f"{split}.reference")), out / "corpus" / f"{split}.group"
+    lines = system.lines
     if system.lowercase:
-        expected = [line.lower() for line in expected]
-    right = [line == wanted for line, wanted in zip(system.lines, expected, strict=True)]
+        lines, expected = ([line.lower() for line in each] for each in (lines, expected))
+    right = [line == wanted for line, wanted in zip(lines, expected, strict=True)]
     groups = by_group(right, list(read_lines(labels))) if labels.exists() else {}
     if groups:
         console.print(render_groups(groups, GROUPED_BY[task]))

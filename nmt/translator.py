@@ -11,11 +11,14 @@ Text of any kind goes in, and every text comes back translated, in its place:
 
 The hypotheses of a text differ in their tokens. Two of them may read the same all the same, where different tokens
 join to the same text; both are kept, since their log-probabilities are of different events.
+
+Where unknown tokens are replaced, the word of the source is copied as it was typed, though the model may have read it
+in lower case.
 """
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -29,14 +32,17 @@ from data.length_ratio import LengthRatio
 from data.source import Ragged
 from data.tokenizer import UNK_ID, Tokenizer
 from nmt.checkpoint import TrainedModel, load_model
+from nmt.coverage import coverage, rank_by_coverage
 from nmt.decoding import decode
-from nmt.explanation import Explanation, explain
+from nmt.explanation import Explanation, attention_weights, explain
 from nmt.scoring import PairScore, score_pairs
 from nmt.search import Hypothesis, SearchOptions
 from nmt.stepper import Precision, Stepper
+from nmt.translation_options import TranslationOptions
+from nmt.unknown_words import most_read
 from nmt.written import WrittenHypothesis
 
-_DEFAULTS = SearchOptions()
+_DEFAULTS = TranslationOptions()
 _SPACE_MARK = "\u2581"  # begins a token that has a space before it
 _ENDS_BEFORE_SPACE = re.compile(rf"{_SPACE_MARK}?[.!?…։؟۔।॥]+[\"'”’»)\]]*")
 _ENDS = re.compile(rf"{_SPACE_MARK}?[。．！？｡]+[」』”）]*")  # of writing without spaces
@@ -86,8 +92,9 @@ class Translator:
         for model, name in zip(models, names, strict=True):
             check_pair(first, model, names[0], name)
             model.model.eval()
-        self._models = [model.model for model in models]
+        self._models, self._name = [model.model for model in models], ", ".join(names)
         self._steppers = [Stepper(model, precision) for model in self._models]
+        self.has_attention = any(model.decoder.attention is not None for model in self._models)
         self._source, self._target = first.source, first.target
         ratios = [model.length_ratio for model in models]
         mean = sum(ratio.mean for ratio in ratios) / len(ratios)
@@ -127,7 +134,7 @@ class Translator:
 
         Args:
             texts: Any text.
-            options: How translations are searched for.
+            options: How translations are searched for; TranslationOptions may also have unknown words replaced.
             prefixes: What each translation must begin with; "" is nothing. Blank texts ignore it.
             first_line: The number of the first text. Sampling draws for each text by `options.seed` and its number,
                 so a long list may be given in parts.
@@ -135,8 +142,28 @@ class Translator:
                 time where it is small.
 
         Raises:
-            UserError: The target vocabulary lacks a word of a prefix.
+            UserError: The target vocabulary lacks a word of a prefix, or `check` refuses the options.
         """
+        penalty = TranslationOptions.of(options).coverage_penalty
+        [done] = self.translate_by_coverage(
+            texts, options, [penalty], prefixes=prefixes, first_line=first_line, batch_tokens=batch_tokens
+        )
+        return done
+
+    def translate_by_coverage(
+        self,
+        texts: Sequence[str],
+        options: SearchOptions,
+        penalties: Sequence[float],
+        *,
+        prefixes: Sequence[str] | None = None,
+        first_line: int = 0,
+        batch_tokens: int = 4096,
+    ) -> list[list[Translation]]:
+        """What `translate` would give with each of these coverage penalties in the options, from one search."""
+        each = [replace(TranslationOptions.of(options), coverage_penalty=penalty) for penalty in penalties]
+        for one in each:
+            self.check(one)
         if isinstance(texts, str):
             raise TypeError("texts must be a list of strings, not one string")
         if prefixes is not None and len(prefixes) != len(texts):
@@ -146,19 +173,41 @@ class Translator:
         places = [(i, part) for i, parts in enumerate(pieces) for part in range(len(parts))]
         encoded = {prefix: self.encode_prefix(prefix) for prefix in {"", *(prefixes or [])}}
         forced = [encoded[prefix] for prefix in prefixes or [""] * len(texts)]
+        read = [pieces[i][part] for i, part in places]
         found = decode(
             self._steppers,
-            Ragged.of([pieces[i][part] for i, part in places]),
-            options,
+            Ragged.of(read),
+            each[0].for_search(whole_beam=any(penalties)),
             self._ratio,
             batch_tokens=batch_tokens,
             prefixes=[forced[i] if part == 0 else [] for i, part in places],
             seeds=[(part << 40) + first_line + i for i, part in places],
         )
-        by_text: list[list[list[Hypothesis]]] = [[] for _ in texts]
-        for (i, _), hypotheses in zip(places, found, strict=True):
-            by_text[i].append(hypotheses)
-        return [self._join(*each) for each in zip(texts, ids, by_text, strict=True)]
+        coverages = None
+        if any(penalties):
+            attended = attention_weights(self._models, read, found, batch_tokens=batch_tokens)
+            coverages = [list(map(coverage, weights)) for weights in attended]
+        results = []
+        for one in each:
+            best = found
+            if coverages is not None:
+                best = [rank_by_coverage(*both, one.coverage_penalty) for both in zip(found, coverages, strict=True)]
+            best = [hypotheses[: one.n_best] for hypotheses in best]
+            unknown: list[list[list[str]]] = [[[] for _ in hypotheses] for hypotheses in best]
+            if one.replace_unknown:
+                typed = (self._source.typed(_encodable(text)) for text in texts)
+                words = [part for both in zip(typed, pieces, strict=True) for part in self._by_piece(*both)]
+                unknown = most_read(self._models, read, best, words, batch_tokens=batch_tokens)
+            by_text: list[list[list[tuple[Hypothesis, list[str]]]]] = [[] for _ in texts]
+            for (i, _), hypotheses, its in zip(places, best, unknown, strict=True):
+                by_text[i].append(list(zip(hypotheses, its, strict=True)))
+            results.append([self._join(*every) for every in zip(texts, ids, by_text, strict=True)])
+        return results
+
+    def check(self, options: SearchOptions) -> None:
+        """Raises UserError if the models cannot do what the options ask for."""
+        levels = self._source.level, self._target.level
+        TranslationOptions.of(options).check(self._name, attention=self.has_attention, levels=levels)
 
     def score(
         self, sources: Sequence[str], targets: Sequence[str], *, batch_tokens: int = 4096
@@ -204,9 +253,7 @@ class Translator:
         segmented = self._source.segment(_encodable(translation.source))
         ids = self._source.encode_segmented([segmented])[0]
         pieces = self._pieces(ids)
-        unread = len(ids) - sum(map(len, pieces)) if self._history else 0  # of a dialogue, its beginning
-        tokens = islice(self._source.surface(segmented), unread, None)
-        labels = [list(islice(tokens, len(piece))) for piece in pieces]
+        labels = self._by_piece(self._source.surface(segmented), pieces)
         return explain(self._models, Ragged.of(pieces), translation.hypotheses[0].parts, self._target, labels)
 
     def encode_prefix(self, prefix: str) -> list[int]:
@@ -230,10 +277,19 @@ class Translator:
             return [clip(ids, self.max_length, end=self._history > 0)]
         return cut(ids, self._source, self.max_length)
 
-    def _join(self, text: str, ids: list[int], pieces: list[list[Hypothesis]]) -> Translation:
-        """The translation of a text from the hypotheses of its pieces."""
+    def _by_piece(self, tokens: Sequence[str], pieces: Sequence[Sequence[int]]) -> list[list[str]]:
+        """The tokens of a text that its pieces were made of; some at an end may be in none."""
+        unread = len(tokens) - sum(map(len, pieces)) if self._history else 0  # of a dialogue, its beginning
+        rest = islice(tokens, unread, None)
+        return [list(islice(rest, len(piece))) for piece in pieces]
+
+    def _join(self, text: str, ids: list[int], pieces: list[list[tuple[Hypothesis, list[str]]]]) -> Translation:
+        """The translation of a text from the hypotheses of its pieces, each with the words for its unknown tokens."""
         ranks = list(zip(*pieces, strict=False)) if pieces else [()]  # as many as the piece with fewest has
-        hypotheses = [WrittenHypothesis.of(parts, self._target) for parts in ranks]
+        hypotheses = [
+            WrittenHypothesis.of([one for one, _ in parts], self._target, [unknown for _, unknown in parts])
+            for parts in ranks
+        ]
         return Translation(text, hypotheses[0].text, hypotheses, ids.count(UNK_ID), len(ids), len(pieces))
 
 

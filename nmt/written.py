@@ -18,6 +18,7 @@ class WrittenHypothesis:
         score: The log-probability after length penalty, which hypotheses are ranked by.
         finished: Whether the model ended it itself, before the longest allowed length.
         parts: What it is written from: the hypotheses of the pieces of a text, or a single one.
+        replaced: How many unknown tokens have words of the source in their place in `text`.
     """
 
     text: str
@@ -26,15 +27,22 @@ class WrittenHypothesis:
     score: float
     finished: bool
     parts: Sequence[Hypothesis] = ()
+    replaced: int = 0
 
     @classmethod
-    def of(cls, parts: Sequence[Hypothesis], target: Tokenizer) -> "WrittenHypothesis":
-        """`parts` written one after the other."""
+    def of(
+        cls, parts: Sequence[Hypothesis], target: Tokenizer, unknown: Sequence[Sequence[str]] = ()
+    ) -> "WrittenHypothesis":
+        """`parts` written one after the other; `unknown` has, for each, the words for its unknown tokens."""
+        words = unknown or [()] * len(parts)
         return cls(
-            " ".join(word for one in parts for word in target.decode(one.tokens).split()),
+            " ".join(
+                word for one, its in zip(parts, words, strict=True) for word in target.decode(one.tokens, its).split()
+            ),
             [token for one in parts for token in target.tokens(one.tokens)],
             float(sum(one.log_prob for one in parts)),
             float(sum(one.score for one in parts)),
             all(one.finished and not one.cut_off for one in parts),
             parts,
+            sum(map(len, words)),
         )

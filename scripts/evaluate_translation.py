@@ -56,7 +56,7 @@ def evaluate() -> None:
 
 
 def read_options() -> Any:
-    from nmt.search import SearchOptions
+    from nmt.translation_options import TranslationOptions
 
     parser = Parser(
         NAME,
@@ -82,7 +82,7 @@ def read_options() -> Any:
     )
     parser.add_argument("--overwrite", action="store_true", help="Replace output files that exist.")
     parser.add_argument("--threads", type=NonNegativeInt, default=0, help="Threads for torch; 0 lets torch decide.")
-    parser.add_class_arguments(SearchOptions, "search")
+    parser.add_class_arguments(TranslationOptions, "search")
     options = parser.read()
     if bool(options.model) == bool(options.hypotheses):
         parser.error("give either --model or --hypotheses")

@@ -45,14 +45,25 @@ def check_sampling(parser: Parser, args: Any) -> None:
             parser.error(f"--{option} works only {what} --sample")
 
 
-def search_options(parser: Parser, args: Any) -> Any:
-    """The `nmt.search.SearchOptions` that were asked for; those it refuses are an error of the command line."""
+def add_attended(add: Callable[..., Any]) -> None:
+    """Add what needs a text with attention over it."""
+    add("--coverage-penalty", type=float, metavar="X", default=0.0,
+        help="order what the beam finds anew: this times the coverage of the input is added to scores")  # fmt: skip
+    add("--replace-unknown", action="store_true",
+        help="write unknown words as the word of the input, as typed, that was attended to most")  # fmt: skip
+
+
+def search_options(parser: Parser, args: Any, *, translation: bool = False) -> Any:
+    """The `nmt.search.SearchOptions` that were asked for, or those of a translation; those that are refused are an
+    error of the command line."""
     from dataclasses import fields
 
     from nmt.search import SearchOptions
+    from nmt.translation_options import TranslationOptions
 
+    kind = TranslationOptions if translation else SearchOptions
     try:
-        return SearchOptions(**{field.name: args[field.name] for field in fields(SearchOptions) if field.name in args})
+        return kind(**{field.name: args[field.name] for field in fields(kind) if field.name in args})
     except ValueError as error:
         message = str(error).replace("--search.sample true", "--sample")
         parser.error(re.sub(r"--search\.(\w+)", lambda match: "--" + match[1].replace("_", "-"), message))

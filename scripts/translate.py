@@ -11,7 +11,7 @@ from jsonargparse.typing import PositiveInt
 from data.errors import UserError
 from scripts.command import Help, Parser, run
 from scripts.output import check_outputs, open_output
-from scripts.search_options import add_sampling, add_search, check_sampling, search_options
+from scripts.search_options import add_attended, add_sampling, add_search, check_sampling, search_options
 
 # what needs torch is imported when it is used: --help and a wrong option answer at once
 
@@ -51,6 +51,7 @@ def _parser() -> Parser:
     add("--scores", action="store_true", help="write the score and a tab before each translation")
     add("--prefix", default="", metavar="TEXT", help="begin every translation with this")
     add("--allow-unknown", action="store_true", help="let <unk> be written")
+    add_attended(add)
 
     add_sampling(parser, "translation")
 
@@ -76,7 +77,7 @@ def _translate() -> None:
     from nmt.translator import Translator
     from nmt.translator_pool import TranslatorPool
 
-    options = search_options(parser, args)
+    options = search_options(parser, args, translation=True)
     page = None
     if args.explain:
         note = f"{', '.join(args.model)}, {'sampled' if args.sample else f'beam {args.beam}'}"
@@ -93,8 +94,11 @@ def _translate() -> None:
         show = partial(add_translations, stack.enter_context(page), translator) if page else None
         job = Job(translator, options, args.scores, args.prefix, args.batch_tokens, show, pool)
         job.translator.encode_prefix(args.prefix)  # refused even where no line comes
+        job.translator.check(options)
         write = open_output(args.output, descriptor, stack)
-        notes = Notes(lambda message: print(f"translate: {message}", file=sys.stderr, flush=True))
+        notes = Notes(
+            lambda message: print(f"translate: {message}", file=sys.stderr, flush=True), replaces=args.replace_unknown
+        )
         pools = read_pools(descriptor, name)
         if args.jsonl:
             fields = Fields(args.field, args.output_field, args.prefix_field)

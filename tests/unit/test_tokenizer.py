@@ -38,6 +38,7 @@ def train(lines: Iterable[str] = TEXT, **options: Any) -> Tokenizer:
 
 
 TOKENIZERS = {level: train(level=level) for level in LEVELS}
+WORD_TOKENIZERS = {lowercase: train(lowercase=lowercase) for lowercase in (True, False)}
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -266,3 +267,28 @@ def test_a_model_with_other_special_ids_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match="does not begin with <pad> <unk> <s> </s>"):
         Tokenizer.load(tmp_path / "other.model")
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+@given(text=ANY_TEXT | st.text("aAİΣσß.,' éÉ\u0307-", max_size=20))
+def test_words_as_typed_are_those_that_are_read(lowercase: bool, text: str) -> None:
+    tokenizer = WORD_TOKENIZERS[lowercase]
+    typed, read = tokenizer.typed(text), tokenizer.segment(text).split()
+    if not lowercase:
+        assert typed == read
+        return
+    # of one capital, lower case may be two characters, and Moses part them; a sigma is another one where a word ends
+    for word, other in zip(read, typed, strict=True):
+        assert word.replace("ς", "σ") in other.lower().replace("ς", "σ")
+
+
+@pytest.mark.parametrize(
+    ("text", "typed"),
+    [
+        ("Der Hund, Dr. NO und die CD-ROM.", ["Der", "Hund", ",", "Dr.", "NO", "und", "die", "CD-ROM", "."]),
+        ("Eine ΟΔΟΣ  in\tEssen (B)", ["Eine", "ΟΔΟΣ", "in", "Essen", "(", "B", ")"]),
+        (" \t", []),
+    ],
+)
+def test_words_keep_the_case_in_which_they_were_typed(text: str, typed: list[str]) -> None:
+    assert WORD_TOKENIZERS[True].typed(text) == typed

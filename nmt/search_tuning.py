@@ -1,0 +1,107 @@
+"""What beams and penalties do to the scores of a text, to choose them by.
+
+A text is decoded once for each beam and length penalty, since both decide what search finds. The coverage penalty is
+applied afterwards to what the beam ended with, as translating applies it, so all of its values share a search.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
+
+from nmt.translation_options import TranslationOptions
+from nmt.translator import Translator
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A setting of the search and what it gives.
+
+    length_ratio: Words written for each word of the closest references, as BLEU counts both.
+    replaced_unknown: How many unknown words were replaced; None if none were to be.
+    """
+
+    beam: int
+    length_penalty: float
+    coverage_penalty: float
+    bleu: float
+    chrf: float
+    length_ratio: float
+    replaced_unknown: int | None
+
+    def command_options(self) -> str:
+        """How `translate` is told of it."""
+        words = [f"--beam {self.beam} --length-penalty {self.length_penalty:g}"]
+        words += [f"--coverage-penalty {self.coverage_penalty:g}"] if self.coverage_penalty else []
+        return " ".join(words + ["--replace-unknown"] * (self.replaced_unknown is not None))
+
+    def recipe_options(self) -> str:
+        """How a recipe and `evaluate_translation.py` are told of it."""
+        words = [f"--search.beam {self.beam} --search.length_penalty {self.length_penalty:g}"]
+        words += [f"--search.coverage_penalty {self.coverage_penalty:g}"] if self.coverage_penalty else []
+        return " ".join(words + ["--search.replace_unknown true"] * (self.replaced_unknown is not None))
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """All settings in the order in which they were tried, and how their scores were computed."""
+
+    tried: list[Tried]
+    signatures: dict[str, str]
+
+    @property
+    def best(self) -> Tried:
+        """The one of highest BLEU; of equals the first."""
+        return max(self.tried, key=lambda one: one.bleu)
+
+
+def tune_search(
+    translator: Translator,
+    sources: Sequence[str],
+    references: Sequence[Sequence[str]],
+    *,
+    beams: Sequence[int],
+    length_penalties: Sequence[float],
+    coverage_penalties: Sequence[float],
+    replace_unknown: bool = False,
+    lowercase: bool = False,
+    say: Callable[[str], None] = lambda message: None,
+) -> Tuning:
+    """Score the translations of a text with every combination of settings.
+
+    Args:
+        references: The lines of each reference file.
+        lowercase: Score in lower case.
+        say: Is told of each search before it.
+
+    Raises:
+        UserError: A model cannot do what is to be tried.
+        ValueError: There is no such setting.
+    """
+    bleu, chrf = BLEU(lowercase=lowercase, references=references), CHRF(lowercase=lowercase, references=references)
+    plain = TranslationOptions(replace_unknown=replace_unknown)
+    searches = [replace(plain, beam=beam, length_penalty=x) for beam, x in itertools.product(beams, length_penalties)]
+    for options, penalty in itertools.product(searches, coverage_penalties):  # all, before the first takes its time
+        translator.check(replace(options, coverage_penalty=penalty))
+    tried = []
+    for number, options in enumerate(searches, 1):
+        say(f"search {number} of {len(searches)}: beam {options.beam}, length penalty {options.length_penalty:g}")
+        results = translator.translate_by_coverage(sources, options, coverage_penalties)
+        for penalty, found in zip(coverage_penalties, results, strict=True):
+            lines = [one.text for one in found]
+            score = bleu.corpus_score(lines, None)
+            replaced = sum(one.hypotheses[0].replaced for one in found) if replace_unknown else None
+            tried.append(
+                Tried(
+                    options.beam,
+                    options.length_penalty,
+                    penalty,
+                    float(score.score),
+                    float(chrf.corpus_score(lines, None).score),
+                    float(score.ratio),
+                    replaced,
+                )
+            )
+    return Tuning(tried, {"bleu": bleu.get_signature().format(), "chrf": chrf.get_signature().format()})
