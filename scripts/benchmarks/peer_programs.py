@@ -17,6 +17,7 @@ from data.text_files import read_records
 from scripts.benchmarks.child import Command
 
 REPORT_EVERY = 20  # updates; our train stage knows no other
+PARTS, LANGUAGES = ("train", "val", "test"), ("de", "en")
 _ROOT = Path(__file__).parents[2]
 _SPECIAL = ("<unk>", "<pad>", "<s>", "</s>")
 
@@ -25,13 +26,24 @@ _SPECIAL = ("<unk>", "<pad>", "<s>", "</s>")
 class Texts:
     """Tokenized text: `folder` holds train, val and test, each as .de and .en.
 
-    vocabularies: folder for one file per peer and language
-    prepared: what our prepare stage made of `folder`
+    made: folder for what is made of it: `vocabularies`, a file per program and language; `readable`, the same text as
+        people write it, which our prepare stage and our `translate` take; `prepared`, what our prepare stage made of it
     """
 
     folder: Path
-    vocabularies: Path
-    prepared: Path
+    made: Path
+
+    @property
+    def vocabularies(self) -> Path:
+        return self.made / "vocabularies"
+
+    @property
+    def readable(self) -> Path:
+        return self.made / "readable"
+
+    @property
+    def prepared(self) -> Path:
+        return self.made / "prepared"
 
     def file(self, part: str, language: str) -> str:
         return str(self.folder / f"{part}.{language}")
@@ -83,6 +95,10 @@ class Program(ABC):
 
     def vocabulary_file(self, texts: Texts, language: str) -> str:
         return str(texts.vocabularies / f"{self.name}.{language}.vocab")
+
+    def source(self, texts: Texts) -> Path:
+        """The text to translate in the form that this program reads."""
+        return Path(texts.file("test", "de"))
 
     @abstractmethod
     def train(self, texts: Texts, lesson: Lesson, out: Path) -> Command:
@@ -160,7 +176,7 @@ class Joey(Program):
                 "lang": language, "max_length": 60, "lowercase": False, "normalize": False, "level": "word",
                 "voc_file": self.vocabulary_file(texts, language),
             }
-            for side, language in (("src", "de"), ("trg", "en"))
+            for side, language in zip(("src", "trg"), LANGUAGES, strict=True)
         }  # fmt: skip
         both = {
             "type": "recurrent", "rnn_type": "lstm", "embeddings": {"embedding_dim": 256, "scale": False},
@@ -172,7 +188,7 @@ class Joey(Program):
         return {
             "name": "peer", "joeynmt_version": "2.3.0", "model_dir": str(out / "model"), "use_cuda": False,
             "fp16": False, "random_seed": 1,
-            "data": {**{name: str(texts.folder / part) for name, part in parts.items()}, "dataset_type": "plain", **sides},
+            "data": {"dataset_type": "plain", **sides, **parts},
             "testing": {
                 "beam_size": beam, "beam_alpha": 1.0, "batch_size": self.batches[beam], "batch_type": "sentence",
                 "max_output_length": 60, "eval_metrics": [],
@@ -224,8 +240,8 @@ class Marian(Program):
     def config(self, texts: Texts, lesson: Lesson, out: Path) -> dict[str, Any]:
         start, step = lesson.halvings
         return {
-            "type": "s2s", "train-sets": [texts.file("train", "de"), texts.file("train", "en")],
-            "vocabs": [self.vocabulary_file(texts, "de"), self.vocabulary_file(texts, "en")],
+            "type": "s2s", "train-sets": [texts.file("train", language) for language in LANGUAGES],
+            "vocabs": [self.vocabulary_file(texts, language) for language in LANGUAGES],
             "model": str(out / "model.npz"), "tempdir": str(out), "overwrite": True,
             "dim-emb": 256, "dim-rnn": 256 if lesson.small else 512,
             "enc-type": "bidirectional", "enc-cell": "lstm", "enc-depth": 1,
@@ -244,7 +260,7 @@ class Marian(Program):
         return Command(arguments, threads=1)  # beside its own threads, each would otherwise start more for its products
 
     def translate(self, texts: Texts, model: Path, beam: int, threads: int, source: Path, output: Path) -> Command:
-        words = [self.vocabulary_file(texts, language) for language in ("de", "en")]
+        words = [self.vocabulary_file(texts, language) for language in LANGUAGES]
         options = ("-b", beam, "-n", 1, "--mini-batch", self.batches[beam], "--maxi-batch", 100)
         options += ("--maxi-batch-sort", "src", "--max-length-factor", 2, "-w", 1500, "--cpu-threads", threads)
         options += ("--optimize", "--gemm-type", "packed8", "--quiet-translation")
@@ -259,6 +275,9 @@ class Ours(Program):
     large_model = "2x512, no attention"
     small_model = "2x128 both ways, 256, general attention"
     batches: ClassVar = {}  # a batch is a budget of tokens, the default of the command
+
+    def source(self, texts: Texts) -> Path:
+        return texts.readable / "test.de"
 
     def options(self, lesson: Lesson) -> dict[str, Any]:
         hidden, layers = (256, 1) if lesson.small else (512, 2)
@@ -279,15 +298,16 @@ class Ours(Program):
 
     def train(self, texts: Texts, lesson: Lesson, out: Path) -> Command:
         given = [f"--{name}={str(value).lower()}" for name, value in self.options(lesson).items()]
-        places = ("--data", texts.prepared, "--out", out)
+        places = ("--data", texts.prepared, "--out", out / "run")
         return Command(self._run("scripts.train_translation", *places, *given), place=_ROOT)
 
     def translate(self, texts: Texts, model: Path, beam: int, threads: int, source: Path, output: Path) -> Command:
         options = ("--beam", beam, "--threads", threads, "--output", output)
-        return Command(self._run("scripts.translate", "--model", model / "model", *options, source), place=_ROOT)
+        arguments = self._run("scripts.translate", "--model", model / "run" / "model", *options, source)
+        return Command(arguments, place=_ROOT)
 
     def speeds(self, log: str, out: Path) -> list[float]:
-        records = (record for _, record in read_records(out / "metrics.jsonl"))
+        records = (record for _, record in read_records(out / "run" / "metrics.jsonl"))
         name = "target_tokens_per_second"
         return [record[name] for record in records if name in record]
 

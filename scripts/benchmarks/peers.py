@@ -9,12 +9,12 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from sacrebleu.metrics.bleu import BLEU
-from sacremoses import MosesTokenizer
+from sacremoses import MosesDetokenizer, MosesTokenizer
 
 from data.config import PrepareConfig
 from data.errors import UserError
@@ -24,11 +24,10 @@ from data.readers import ParallelText
 from data.text_files import fingerprint, read_lines
 from data.tokenizer import SPECIAL_IDS, UNK_ID, TokenizerConfig
 from scripts.benchmarks.child import FailureError, Ran, last_line, run
-from scripts.benchmarks.peer_programs import PEERS, REPORT_EVERY, Lesson, Ours, Program, Texts
+from scripts.benchmarks.peer_programs import LANGUAGES, PARTS, PEERS, REPORT_EVERY, Lesson, Ours, Program, Texts
 from scripts.benchmarks.peer_rounds import PLAIN, Comparison, Rounds
 from scripts.benchmarks.plain import Pairs, PlainTranslator, train_plainly
 
-_LANGUAGES = ("de", "en")
 _ROWS, _SMALL_ROWS = 128, 64  # sentences of a batch
 _BEAMS = {1: "greedy", 5: "beam 5"}
 
@@ -54,13 +53,12 @@ def measure_peers(options: Options) -> Comparison:
         UserError: an environment or a text is missing, or a kept model learnt from other text.
     """
     programs: list[Program] = [Ours(Path(sys.executable))]
-    programs += [
-        PEERS[name](options.environments.absolute() / f"v_{name}" / "bin" / "python") for name in options.peers
-    ]
+    environments = options.environments.absolute()
+    programs += [PEERS[name](environments / f"v_{name}" / "bin" / "python") for name in options.peers]
     versions = {program.title: installed(program) for program in programs}
     with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
         scratch = Path(name)
-        texts = Texts(options.data.absolute(), scratch / "vocabularies", scratch / "prepared")
+        texts = Texts(options.data.absolute(), scratch)
         counted = _prepare(texts, programs)
         models = (options.models or scratch / "models").absolute()
         training = _measure_training(programs, texts, counted, options, scratch)
@@ -92,15 +90,19 @@ def installed(program: Program) -> dict[str, str]:
 def _prepare(texts: Texts, programs: Sequence[Program]) -> list[list[tuple[str, int]]]:
     """Prepare for ours and write the peers' vocabularies: the words that stand twice in the training text."""
     _say("preparing")
-    parts = {
-        name: ParallelText(source=texts.file(part, "de"), target=texts.file(part, "en"))
-        for name, part in (("train", "train"), ("valid", "val"), ("test", "test"))
-    }
-    source, target = (TokenizerConfig(language=language, min_count=2) for language in _LANGUAGES)
-    prepare(PrepareConfig(**parts, source=source, target=target, workers=1), texts.prepared)
-    texts.vocabularies.mkdir()
+    for folder in (texts.vocabularies, texts.readable):
+        folder.mkdir()
+    for part, language in product(PARTS, LANGUAGES):
+        moses = MosesDetokenizer(lang=language)
+        lines = read_lines(Path(texts.file(part, language)))
+        text = "".join(f"{moses.detokenize(line.split(), unescape=True)}\n" for line in lines)
+        (texts.readable / f"{part}.{language}").write_text(text, encoding="utf-8")
+    train, valid = (ParallelText(source=f"{part}.de", target=f"{part}.en") for part in PARTS[:2])
+    source, target = (TokenizerConfig(language=language, min_count=2) for language in LANGUAGES)
+    config = PrepareConfig(train=train, valid=valid, source=source, target=target, workers=1)
+    prepare(config, texts.prepared, base=texts.readable)
     counted = []
-    for language in _LANGUAGES:
+    for language in LANGUAGES:
         counts = Counter(word for line in read_lines(Path(texts.file("train", language))) for word in line.split())
         common = sorted((one for one in counts.items() if one[1] >= 2), key=lambda one: (-one[1], one[0]))
         counted.append(common)
@@ -136,7 +138,7 @@ def _measure_training(
 def _tutorial(texts: Texts, counted: list[list[tuple[str, int]]]) -> tuple[PlainTranslator, Pairs]:
     """The plain loop's model and its numbered training text."""
     sides = []
-    for language, words in zip(_LANGUAGES, counted, strict=True):
+    for language, words in zip(LANGUAGES, counted, strict=True):
         ids = {word: number for number, (word, _) in enumerate(words, SPECIAL_IDS)}
         lines = read_lines(Path(texts.file("train", language)))
         sides.append([[ids.get(word, UNK_ID) for word in line.split()] for line in lines])
@@ -164,7 +166,7 @@ def mean_speed(speeds: Sequence[float]) -> float:
 
 def _trained(program: Program, texts: Texts, models: Path, options: Options, scratch: Path) -> dict[str, Any]:
     """Train the model that translates, as many updates as fit the time, unless it is there; how it came about."""
-    folder, marks = models / program.name, [fingerprint(Path(texts.file("train", one))) for one in _LANGUAGES]
+    folder, marks = models / program.name, [fingerprint(Path(texts.file("train", one))) for one in LANGUAGES]
     about = folder / "trained.json"
     if not about.exists():
         models.mkdir(parents=True, exist_ok=True)
@@ -197,8 +199,6 @@ def _measure_translating(
     failures: dict[str, str],
 ) -> dict[str, list[Rounds]]:
     """Translate the test part; a rate is that of all lines but one, in the time beyond that of a file of one line."""
-    test, one = Path(texts.file("test", "de")), scratch / "one.de"
-    one.write_text("".join(f"{line}\n" for line in islice(read_lines(test), 1)), encoding="utf-8")
     references = list(read_lines(Path(texts.file("test", "en"))))
     found = {
         name: [Rounds(p.title, p.small_model, failure=failures.get(p.title)) for p in programs]
@@ -211,19 +211,24 @@ def _measure_translating(
                     _say(f"translating round {number + 1}, {name}: {program.title}")
                     with _failure_noted(rounds):
                         model = models / program.name
-                        load, _ = _translate(program, texts, model, beam, options.threads, one)
-                        full, lines = _translate(program, texts, model, beam, options.threads, test)
+                        load, _ = _translate(program, texts, model, beam, options.threads, alone=True)
+                        full, lines = _translate(program, texts, model, beam, options.threads, alone=False)
                         _note(rounds, load, full, lines, references)
     return found
 
 
 def _translate(
-    program: Program, texts: Texts, model: Path, beam: int, threads: int, source: Path
+    program: Program, texts: Texts, model: Path, beam: int, threads: int, *, alone: bool
 ) -> tuple[Ran, list[str]]:
-    """Translate a file; what it took, and the lines written, in the form of the text that everybody learnt from."""
-    with tempfile.TemporaryDirectory() as out:
-        output = Path(out) / "written"
-        ran = run(program.translate(texts, model, beam, threads, source, output), threads, Path(out))
+    """Translate the test part or its first line alone; what it took, and the lines, tokenized as those of `texts`."""
+    with tempfile.TemporaryDirectory() as name:
+        out, source = Path(name), program.source(texts)
+        if alone:
+            first = next(read_lines(source))
+            source = out / "one.de"
+            source.write_text(f"{first}\n", encoding="utf-8")
+        output = out / "written"
+        ran = run(program.translate(texts, model, beam, threads, source, output), threads, out)
         lines = output.read_text(encoding="utf-8").split("\n")[:-1]
     return ran, retokenized(lines) if isinstance(program, Ours) else lines
 
