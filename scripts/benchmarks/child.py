@@ -59,7 +59,7 @@ def run(command: Command, threads: int, out: Path) -> Ran:
     found = json.loads(done.stdout)
     text = log.read_text(encoding="utf-8", errors="replace")
     if not command.stdout:
-        text += said.read_text(encoding="utf-8", errors="replace")
+        text = said.read_text(encoding="utf-8", errors="replace") + text
     if found["code"]:
         raise FailureError(f"exit code {found['code']}: {last_line(text)}")
     return Ran(found["seconds"], found["peak_mb"], text)
