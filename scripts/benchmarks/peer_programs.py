@@ -307,9 +307,12 @@ class Ours(Program):
         return Command(arguments, place=_ROOT)
 
     def speeds(self, log: str, out: Path) -> list[float]:
-        records = (record for _, record in read_records(out / "run" / "metrics.jsonl"))
-        name = "target_tokens_per_second"
-        return [record[name] for record in records if name in record]
+        name, records = (
+            "target_tokens_per_second",
+            (record for _, record in read_records(out / "run" / "metrics.jsonl")),
+        )
+        # the end of an epoch is reported too, and may be that of a few updates
+        return [record[name] for record in records if name in record and record["update"] % REPORT_EVERY == 0]
 
 
 PEERS: dict[str, type[Program]] = {peer.name: peer for peer in (OpenNMT, Joey, Marian)}

@@ -55,6 +55,18 @@ def test_target_words_a_second_are_read_from_a_log(name, speeds, tmp_path):
     assert PEERS[name](Path("python")).speeds(LOGS[name], tmp_path) == speeds
 
 
+def test_our_speed_is_read_from_the_metrics_without_what_ended_an_epoch(tmp_path):
+    (tmp_path / "run").mkdir()
+    records = [
+        {"kind": "train", "update": 20, "target_tokens_per_second": 4000.0},
+        {"kind": "train", "update": 26, "target_tokens_per_second": 9000.0},
+        {"kind": "valid", "update": 26, "bleu": 1.0},
+        {"kind": "train", "update": 40, "target_tokens_per_second": 5000.0},
+    ]
+    (tmp_path / "run" / "metrics.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records))
+    assert Ours(Path("python")).speeds("", tmp_path) == [4000.0, 5000.0]
+
+
 def test_the_mean_speed_is_over_words_and_not_over_time():
     assert peers.mean_speed([100, 300]) == pytest.approx(150)
 
