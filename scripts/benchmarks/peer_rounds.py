@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich.console import Group
+from rich.markup import escape
 
 from scripts.benchmarks.timing import table
 
@@ -41,11 +42,13 @@ class Rounds:
 class Comparison:
     """Training by target words a second; translating by sentences a second, for each beam.
 
+    precision: what our train stage computes in; the peers do so in float32
     trained: how the models that translate came about, by program
     ratios: our rates over those of the best peer, where one has any
     """
 
     threads: int
+    precision: str
     versions: dict[str, dict[str, str]]
     trained: dict[str, dict[str, Any]]
     training: list[Rounds]
@@ -65,7 +68,7 @@ def render(found: Comparison) -> Group:
     tables = []
     for name, each in {"training": found.training, **found.translating}.items():
         what = "target words/s" if name == "training" else "sentences/s"
-        title = "Training" if name == "training" else f"Translating the test part, {name}"
+        title = f"Training, ours in {found.precision}" if name == "training" else f"Translating the test part, {name}"
         caption = f"ours is {found.ratios[name]:.2f} times as fast as the best peer" if name in found.ratios else ""
         tables.append(table(title, [_row(one, what) for one in each], caption))
     return Group(*tables)
@@ -74,7 +77,7 @@ def render(found: Comparison) -> Group:
 def _row(one: Rounds, what: str) -> dict[str, str]:
     row = {"program": one.program, "model": one.model}
     if one.failure:
-        row |= {what: "-", "rounds": one.failure, "spread": "-"}
+        row |= {what: "-", "rounds": escape(one.failure), "spread": "-"}
     else:
         spread = (max(one.rates) - min(one.rates)) / one.rate
         row |= {

@@ -13,6 +13,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import torch
 from sacrebleu.metrics.bleu import BLEU
 from sacremoses import MosesDetokenizer, MosesTokenizer
 
@@ -23,6 +24,7 @@ from data.prepare import prepare
 from data.readers import ParallelText
 from data.text_files import fingerprint, read_lines
 from data.tokenizer import SPECIAL_IDS, UNK_ID, TokenizerConfig
+from nmt.processes import bfloat16_computes
 from scripts.benchmarks.child import FailureError, Ran, last_line, run
 from scripts.benchmarks.peer_programs import LANGUAGES, PARTS, PEERS, REPORT_EVERY, Lesson, Ours, Program, Texts
 from scripts.benchmarks.peer_rounds import PLAIN, Comparison, Rounds
@@ -69,7 +71,8 @@ def measure_peers(options: Options) -> Comparison:
             except FailureError as error:
                 failures[program.title] = str(error)
         translating = _measure_translating(programs, texts, models, options, scratch, failures)
-    return Comparison(options.threads, versions, trained, training, translating)
+    precision = "bfloat16" if bfloat16_computes(torch.device("cpu")) else "float32"
+    return Comparison(options.threads, precision, versions, trained, training, translating)
 
 
 def installed(program: Program) -> dict[str, str]:

@@ -170,13 +170,15 @@ def test_a_process_that_fails_is_told_by_its_last_line(tmp_path):
 
 def test_a_peer_that_failed_is_in_the_table_and_not_in_the_ratio():
     ours, good = Rounds("ours", "m", [300.0, 100.0, 200.0]), Rounds("good", "m", [50.0])
-    bad = Rounds("bad", "m", [900.0], failure="exit code 1: no such vocabulary")
-    found = Comparison(1, {}, {}, [ours, good, bad, Rounds("plain loop", "m", [500.0])], {"greedy": [ours, bad]})
+    bad = Rounds("bad", "m", [900.0], failure="exit code 1: [/a.de] no such vocabulary")
+    found = Comparison(
+        1, "float32", {}, {}, [ours, good, bad, Rounds("plain loop", "m", [500.0])], {"greedy": [ours, bad]}
+    )
     assert found.ratios == {"training": 4.0}  # the plain loop is no peer, and greedily none succeeded
     console = Console(width=200, file=io.StringIO())
     console.print(render(found))
     shown = console.file.getvalue()
-    assert "no such vocabulary" in shown and "4.00 times" in shown and "900" not in shown
+    assert "[/a.de] no such vocabulary" in shown and "4.00 times" in shown and "900" not in shown
 
 
 # stands for a program: tells its speed, and answers in the words of the references, slowly
