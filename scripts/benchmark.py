@@ -120,12 +120,12 @@ def _measure(what: str, options: Any) -> "tuple[dict[str, Any], RenderableType]"
             decoded = decoding.measure_decoding(options.model, options.source, options.count, rounds, threads)
             return asdict(decoded), decoding.render(decoded)
         case "peers":
-            from scripts.benchmarks import peers
+            from scripts.benchmarks import peer_rounds, peers
 
             compared = peers.measure_peers(
                 peers.Options(**{field.name: options[field.name] for field in fields(peers.Options)})
             )
-            return peers.record(compared), peers.render(compared)
+            return peer_rounds.record(compared), peer_rounds.render(compared)
         case "prepare":
             from scripts.benchmarks import preparing
 

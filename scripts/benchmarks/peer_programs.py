@@ -261,9 +261,9 @@ class Marian(Program):
 
     def translate(self, texts: Texts, model: Path, beam: int, threads: int, source: Path, output: Path) -> Command:
         words = [self.vocabulary_file(texts, language) for language in LANGUAGES]
-        options = ("-b", beam, "-n", 1, "--mini-batch", self.batches[beam], "--maxi-batch", 100)
-        options += ("--maxi-batch-sort", "src", "--max-length-factor", 2, "-w", 1500, "--cpu-threads", threads)
-        options += ("--optimize", "--gemm-type", "packed8", "--quiet-translation")
+        options: list[object] = ["-b", beam, "-n", 1, "--mini-batch", self.batches[beam], "--maxi-batch", 100]
+        options += ["--maxi-batch-sort", "src", "--max-length-factor", 2, "-w", 1500, "--cpu-threads", threads]
+        options += ["--optimize", "--gemm-type", "packed8", "--quiet-translation"]
         files = ("-m", model / "model.npz", "-v", *words, "-i", source, "-o", output)
         return Command(self._run("pymarian decode", *files, *options), threads=1)
 

@@ -145,8 +145,8 @@ def _tutorial(texts: Texts, counted: list[list[tuple[str, int]]]) -> tuple[Plain
         ids = {word: number for number, (word, _) in enumerate(words, SPECIAL_IDS)}
         lines = read_lines(Path(texts.file("train", language)))
         sides.append([[ids.get(word, UNK_ID) for word in line.split()] for line in lines])
-    sizes = [len(words) + SPECIAL_IDS for words in counted]
-    return PlainTranslator(*sizes, embedding=256, hidden=512, layers=2, dropout=0.3), list(zip(*sides, strict=True))
+    source, target = (len(words) + SPECIAL_IDS for words in counted)
+    return PlainTranslator(source, target, 256, 512, 2, 0.3), list(zip(*sides, strict=True))
 
 
 def _train(program: Program, texts: Texts, lesson: Lesson, out: Path) -> tuple[float, float]:

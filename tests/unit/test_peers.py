@@ -181,6 +181,23 @@ def test_a_peer_that_failed_is_in_the_table_and_not_in_the_ratio():
     assert "[/a.de] no such vocabulary" in shown and "4.00 times" in shown and "900" not in shown
 
 
+def test_the_command_shows_and_writes_what_was_found(tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def measure(options):
+        asked.append(options)
+        return Comparison(1, "float32", {}, {}, [Rounds("ours", "m", [6.0, 8.0]), Rounds("good", "m", [2.0])], {})
+
+    monkeypatch.setattr(peers, "measure_peers", measure)
+    given = ["--data=x", "--environments=y", "--peers=onmt,marian", f"--json={tmp_path / 'out.json'}"]
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "peers", *given])
+    main()
+    assert asked == [peers.Options(Path("x"), Path("y"), ["onmt", "marian"], None, 2, 60, 8.0, 1)]
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert written["training"][0]["rates"] == [6.0, 8.0] and written["ratios"] == {"training": 3.5}
+    assert written["threads"] == 1 and written["hardware"] in capsys.readouterr().out.replace("\n", " ")
+
+
 # stands for a program: tells its speed, and answers in the words of the references, slowly
 TRAINS = "print('speed 10'); print('speed 40'); open('model', 'w')"
 TRANSLATES = """
