@@ -1,13 +1,13 @@
 """Measure how fast the stages are and what memory they take, on the machine at hand."""
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scripts.command import Parser, run
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
 # what needs torch is imported when it is used: --help and a wrong option answer at once
 
@@ -16,6 +16,7 @@ _COMMANDS = {
     "limits": "The machine's own rates for the operations that the models are made of.",
     "train": "Train a translator of 2x512 units on random words, beside the usual tutorial loop.",
     "decode": "Translate with a trained model, in batches and one sentence alone, beside the plain loop.",
+    "peers": "Train and translate beside other programs: OpenNMT-py, JoeyNMT, Marian.",
     "prepare": "Prepare a corpus of repeated sentence pairs: pairs per second, peak memory of all processes.",
     "features": "Extract image features, beside computing them one image at a time.",
     "cold": "Caption one image from a cold start, beside importing torch and nothing else.",
@@ -30,7 +31,9 @@ def main() -> None:
     for what, description in _COMMANDS.items():
         parsers[what] = one = Parser(f"{NAME} {what}", description, f"{NAME} {what}")
         one.add_argument("--threads", type=int, default=1, help="Threads that compute.")
-        one.add_argument("--rounds", type=int, default=3, help="How often everything is measured.")
+        one.add_argument(
+            "--rounds", type=int, default=2 if what == "peers" else 3, help="How often everything is measured."
+        )
         one.add_argument("--json", type=Path | None, help="File to write the measurement to.")
         _add_own(one, what)
         commands.add_subcommand(what, one)
@@ -40,6 +43,8 @@ def main() -> None:
     for name in ("threads", "rounds", "count", "pairs"):
         if options.get(name, 1) < 1:
             parsers[read.what].error(f"--{name} {options[name]}: give 1 or more")
+    if read.what == "peers":
+        _check_peers(parsers["peers"], options)
 
     import torch
     from rich.console import Console
@@ -62,6 +67,14 @@ def _add_own(parser: Parser, what: str) -> None:
             add("--model", type=Path, required=True, help="Model directory of a translator.")
             add("--source", type=Path, required=True, help="Text to translate.")
             add("--count", type=int, default=1000, help="Lines of it to use.")
+        case "peers":
+            add("--data", type=Path, required=True, help="Tokenized text: train, val and test, each as .de and .en.")
+            add("--environments", type=Path, required=True,
+                help="Folder of the peers' virtual environments: v_onmt, v_joey, v_marian.")  # fmt: skip
+            add("--peers", type=str, default="onmt,joey,marian", help="Peers to compare with.")
+            add("--models", type=Path | None, help="Folder to keep the models in that translate, and to reuse them.")
+            add("--updates", type=int, default=60, help="Updates timed in training, after 20 others.")
+            add("--minutes", type=float, default=8.0, help="How long each model that translates learns.")
         case "prepare":
             add("--pairs", type=int, default=2_000_000, help="Sentence pairs to prepare.")
             add("--data", type=Path, required=True, help="Folder that holds fra.txt (TSV).")
@@ -74,7 +87,20 @@ def _add_own(parser: Parser, what: str) -> None:
             add("--image", type=Path, required=True, help="Image to caption.")
 
 
-def _measure(what: str, options: Any) -> "tuple[dict[str, Any], Table]":
+def _check_peers(parser: Parser, options: Any) -> None:
+    """Refuse what cannot be measured; the names of the peers become a list."""
+    from scripts.benchmarks.peer_programs import PEERS, REPORT_EVERY
+
+    options.peers = options.peers.split(",")
+    if unknown := [name for name in options.peers if name not in PEERS]:
+        parser.error(f"--peers {unknown[0]}: choose from {','.join(PEERS)}")
+    if options.updates < 1 or options.updates % REPORT_EVERY:
+        parser.error(f"--updates {options.updates}: give a multiple of {REPORT_EVERY}, as speed is told so often")
+    if options.minutes <= 0:
+        parser.error(f"--minutes {options.minutes:g}: give more than 0")
+
+
+def _measure(what: str, options: Any) -> "tuple[dict[str, Any], RenderableType]":
     """What was found, for a file, and the same as a table."""
     rounds, threads = options.rounds, options.threads
     match what:
@@ -93,6 +119,13 @@ def _measure(what: str, options: Any) -> "tuple[dict[str, Any], Table]":
 
             decoded = decoding.measure_decoding(options.model, options.source, options.count, rounds, threads)
             return asdict(decoded), decoding.render(decoded)
+        case "peers":
+            from scripts.benchmarks import peer_rounds, peers
+
+            compared = peers.measure_peers(
+                peers.Options(**{field.name: options[field.name] for field in fields(peers.Options)})
+            )
+            return peer_rounds.record(compared), peer_rounds.render(compared)
         case "prepare":
             from scripts.benchmarks import preparing
 
