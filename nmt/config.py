@@ -92,6 +92,8 @@ class TrainingConfig:
         warmup_updates: Updates over which the rate grows from zero.
         clip_norm: Gradients with a larger norm are scaled down to it; 0 is never.
         label_smoothing: Share of the probability spread over all words in the loss.
+        subword_sampling: Cut the words of the training text anew in every epoch: how often a byte-pair merge is left
+            out (BPE-dropout, Provilkov et al. 2020), or the exponent of unigram sampling (Kudo 2018); 0 is never.
         precision: auto (bfloat16 where the processor computes in it, else float32), float32 or bfloat16.
         validate_every: Updates between validations; 0 is once an epoch.
         metric: What the best checkpoint and early stopping go by: perplexity, or a score of decoded validation text
@@ -119,6 +121,7 @@ class TrainingConfig:
     warmup_updates: int = 100
     clip_norm: float = 1.0
     label_smoothing: float = 0.1
+    subword_sampling: float = 0.0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     validate_every: int = 0
     metric: Literal["perplexity", "bleu", "exact", "rouge_l", "cider", "bleu4"] = "bleu"
@@ -138,7 +141,8 @@ class TrainingConfig:
         )  # fmt: skip
         _check(self, "training", zero_is_off, lambda value: 0 <= value < math.inf, "0 or more")
         _check(self, "training", ("learning_rate",), lambda value: 0 < value < math.inf, "a number above 0")
-        _check(self, "training", ("label_smoothing",), lambda value: 0 <= value < 1, "at least 0 and below 1")
+        shares = ("label_smoothing", "subword_sampling")
+        _check(self, "training", shares, lambda value: 0 <= value < 1, "at least 0 and below 1")
 
 
 FREE_TO_CHANGE = {
