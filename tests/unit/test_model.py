@@ -325,6 +325,7 @@ def test_padding_starts_as_zero(init, tied):
     + [
         (TrainingConfig, "label_smoothing", 1.0),
         (TrainingConfig, "subword_sampling", 1.0),
+        (TrainingConfig, "ema", 1.0),
         (TrainingConfig, "clip_norm", float("nan")),
     ],
 )
