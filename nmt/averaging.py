@@ -1,10 +1,20 @@
 """Averages of weights: a moving one while a model is trained, and the mean of finished models."""
 
 import contextlib
-from collections.abc import Iterator
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
+import safetensors.torch
 import torch
 from torch import Tensor, nn
+
+from data.errors import UserError
+from data.files import atomic_directory
+from nmt.checkpoint import FILES, read_config, versions, write_manifest
+from nmt.config import changed_settings
 
 
 class MovingAverage:
@@ -47,3 +57,58 @@ class MovingAverage:
         with torch.no_grad():
             for name, weight in self._learnt.items():
                 weight.copy_(values[name])
+
+
+def average_models(models: Sequence[Path], out: Path, *, overwrite: bool = False) -> None:
+    """Write a model directory whose weights are the mean of others, as of the best checkpoints of a run.
+
+    Args:
+        models: Two or more, whatever they read. What is not weights is taken from the first.
+        overwrite: Replace `out` if it is a model directory that is not among them.
+
+    Raises:
+        UserError: they do not fit together, one is no model directory or is damaged, or `out` cannot be written.
+    """
+    configs = [read_config(path) for path in models]
+    first, others = models[0], models[1:]
+    if not others or len({path.resolve() for path in models}) < len(models):
+        raise UserError("an average needs two or more models: give each its own --model")
+    tokenizers = [name for name in ("source.model", "target.model") if (first / name).is_file()]
+    for path, config in zip(others, configs[1:], strict=True):
+        differences = changed_settings(_compared(configs[0]), _compared(config), {})
+        for name in tokenizers:
+            if (first / name).read_bytes() != (path / name).read_bytes():
+                differences.append(f"{name.removesuffix('.model')} vocabularies differ")
+        if differences:
+            raise UserError(
+                f"{first} and {path} have no meaningful average: {'; '.join(differences)}. Give checkpoints of one "
+                "run; models of several runs can be used together as an ensemble, with several --model"
+            )
+    if out.exists() and overwrite:
+        written = {"MANIFEST", "source.model", *FILES}
+        known = out.is_dir() and {path.name for path in out.iterdir()} <= written
+        if not known or out.resolve() in {path.resolve() for path in models}:
+            raise UserError(f"{out}: is not replaced: it is read, or holds more than a model: choose another --out")
+    weights = [safetensors.torch.load_file(path / "model.safetensors") for path in models]
+    for path, each in zip(others, weights[1:], strict=True):
+        for name in sorted(weights[0].keys() | each.keys()):
+            shapes = [tuple(one[name].shape) if name in one else "missing" for one in (weights[0], each)]
+            if shapes[0] != shapes[1]:
+                raise UserError(f"{name} is {shapes[0]} in {first}, but {shapes[1]} in {path}: give models of one run")
+    mean = {
+        name: torch.stack([each[name] for each in weights]).double().mean(dim=0).to(weight.dtype)
+        for name, weight in weights[0].items()
+    }
+    metrics = {"average_of": [str(path) for path in models], "versions": versions()}
+    with atomic_directory(out, overwrite=overwrite) as folder:
+        for name in ("config.yaml", *tokenizers):
+            shutil.copyfile(first / name, folder / name)
+        (folder / "model.safetensors").write_bytes(safetensors.torch.save(mean))
+        (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+        write_manifest(folder, (*FILES, "source.model") if "source.model" in tokenizers else FILES)
+
+
+def _compared(config: dict[str, Any]) -> dict[str, Any]:
+    """What models with a meaningful average share: all but how they were trained, if from the same initial weights."""
+    training = config.get("training", {})
+    return config | {"training": {"seed": training.get("seed")}}
