@@ -32,7 +32,7 @@ UnicodeForm = Literal["NFC", "NFKC", "none"]
 
 _LEVELS: dict[int, Level] = {1: "unigram", 2: "bpe", 3: "word", 4: "char"}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_SPACE_MARK = "\u2581"  # sentencepiece writes a space as this character
+SPACE_MARK = "\u2581"  # sentencepiece writes a space as this character
 _RESERVED = "\u2585"  # and leaves out of its training whatever holds this one
 
 
@@ -201,19 +201,24 @@ class Tokenizer:
         """
         # where the tokens are given, sentencepiece would still make one of all unknown ones in a row
         if self.level == "word":
-            return [[self._ids.get(_SPACE_MARK + word, UNK_ID) for word in text.split()] for text in segmented]
+            return [[self._ids.get(SPACE_MARK + word, UNK_ID) for word in text.split()] for text in segmented]
         if self.level == "char":
-            marked = ((_SPACE_MARK + text).replace(" ", _SPACE_MARK) if text else "" for text in segmented)
+            marked = ((SPACE_MARK + text).replace(" ", SPACE_MARK) if text else "" for text in segmented)
             return [[self._ids.get(character, UNK_ID) for character in text] for text in marked]
         # one thread: callers with much to do run several processes
         return cast(list[list[int]], self._pieces.encode(list(segmented), num_threads=1))
+
+    def n_best(self, segmented: str, most: int) -> list[tuple[list[int], float]]:
+        """The most probable segmentations at level unigram, best first, with their log-probabilities."""
+        found = self._pieces.nbest_encode(segmented, nbest_size=most)
+        return [(ids, sum(self._pieces.get_score(i) for i in ids)) for ids in found]
 
     def surface(self, segmented: str) -> list[str]:
         """What stands in a segmented sentence for each of its ids, the unknown ones too, as `shown`."""
         if self.level == "word":
             return segmented.split()
         if self.level == "char":
-            return self.shown((_SPACE_MARK + segmented).replace(" ", _SPACE_MARK) if segmented else "")
+            return self.shown((SPACE_MARK + segmented).replace(" ", SPACE_MARK) if segmented else "")
         return self.shown(self._pieces.encode(segmented, out_type=str))
 
     def typed(self, text: str) -> list[str]:
@@ -230,7 +235,7 @@ class Tokenizer:
 
     def shown(self, tokens: Iterable[str]) -> list[str]:
         """Entries of the vocabulary for people: the space that belongs to one as `␣`, to a word as nothing."""
-        return [token.replace(_SPACE_MARK, "" if self.level == "word" else "␣") for token in tokens]
+        return [token.replace(SPACE_MARK, "" if self.level == "word" else "␣") for token in tokens]
 
     def decode(self, ids: Iterable[int], unknown: Iterable[str] = ()) -> str:
         """Detokenized text of ids; unknown ids are written as `<unk>`, other special ids as nothing.
@@ -243,7 +248,7 @@ class Tokenizer:
             return " ".join(str(self._pieces.decode(kept)).split())
         instead = iter(unknown)
         words = [
-            next(instead, UNKNOWN_TEXT) if i == UNK_ID else self._pieces.id_to_piece(i).lstrip(_SPACE_MARK)
+            next(instead, UNKNOWN_TEXT) if i == UNK_ID else self._pieces.id_to_piece(i).lstrip(SPACE_MARK)
             for i in kept
         ]
         return str(_moses(self.language)[1].detokenize(words, unescape=False))
@@ -258,7 +263,7 @@ def segment(text: str, level: Level, language: str, lowercase: bool, unicode: Un
 
     Control characters and every kind of space become one plain space, so the result holds no line end.
     """
-    text = _CONTROL.sub(" ", text).replace(_SPACE_MARK, "_")
+    text = _CONTROL.sub(" ", text).replace(SPACE_MARK, "_")
     if unicode != "none":
         text = unicodedata.normalize(unicode, text)
     if lowercase:

@@ -36,7 +36,7 @@ _STATE = "training.pt"
 _USED_WITH = {
     "text": "the translate command", "frames": "scripts/translate_frames.py", "images": "the caption command",
 }  # fmt: skip
-_FILES = ("config.yaml", "model.safetensors", "target.model", "metrics.json")
+FILES = ("config.yaml", "model.safetensors", "target.model", "metrics.json")
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def save_model(folder: Path, trained: TrainedModel, metrics: dict[str, Any]) -> 
     for side, tokenizer in written.items():
         tokenizer.save(folder / f"{side}.model")
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    write_manifest(folder, (*_FILES, "source.model") if trained.source else _FILES)
+    write_manifest(folder, (*FILES, "source.model") if trained.source else FILES)
 
 
 def load_model(
@@ -127,22 +127,12 @@ def load_model(
         UserError: `path` is no model directory, a file is missing, was changed or cut off, does not fit the others,
             or the model reads something else.
     """
-    known = [name for name in ("MANIFEST", "config.yaml", "model.safetensors") if (path / name).is_file()]
-    if len(known) < 2:
-        raise UserError(f"{path}: no model directory here: {_hint(path)}")
-    check_manifest(path, _FILES)
-    config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
-    if config["format"] != FORMAT:
-        raise UserError(
-            f"{path / 'config.yaml'}: format {config['format']}, but this version reads {FORMAT}: use the version of "
-            "verso that wrote it"
-        )
+    config = read_config(path)
     found = config.get("reads", "text")
     if found != ("images" if image_encoder else reads):
         raise UserError(f"{path}: this model reads {found}: use it with {_USED_WITH[found]}")
     source = None
     if found == "text":
-        check_manifest(path, ("source.model",))
         source = Tokenizer.load(path / "source.model")
     target = Tokenizer.load(path / "target.model")
     for side, tokenizer in (("source", source), ("target", target)):
@@ -167,6 +157,26 @@ def load_model(
     model.eval()
     ratio = LengthRatio(**config["length_ratio"])
     return TrainedModel(model, source, target, ratio, config["max_length"], config)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The configuration of a model directory whose files are whole.
+
+    Raises:
+        UserError: `path` is no model directory, a file is missing, was changed or cut off, or has another format.
+    """
+    known = [name for name in ("MANIFEST", "config.yaml", "model.safetensors") if (path / name).is_file()]
+    if len(known) < 2:
+        raise UserError(f"{path}: no model directory here: {_hint(path)}")
+    check_manifest(path, FILES)
+    config: dict[str, Any] = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
+    if config["format"] != FORMAT:
+        raise UserError(
+            f"{path / 'config.yaml'}: format {config['format']}, but this version reads {FORMAT}: use the version of "
+            "verso that wrote it"
+        )
+    check_manifest(path, ("source.model",) if config.get("reads", "text") == "text" else ())
+    return config
 
 
 def _weights(model: SequenceModel) -> dict[str, torch.Tensor]:
@@ -205,7 +215,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[st
     Raises:
         UserError: a file is missing, was changed, cut off, or holds more than tensors and plain values.
     """
-    check_manifest(path, _FILES)
+    check_manifest(path, FILES)
     check_manifest(path / "state", (_STATE,))
     config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
     metrics = json.loads((path / "metrics.json").read_text(encoding="utf-8"))

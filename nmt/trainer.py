@@ -1,7 +1,8 @@
 """The training loop: one process or many, resumable at any update to the same bits.
 
 Nothing random is carried along: the order of the data is a function of (seed, epoch) and the dropout of an update
-one of (seed, update), so that the weights, the optimizer's moments and a few counters are the whole state.
+one of (seed, update), so that the weights (and their average, where one is kept), the optimizer's moments and a few
+counters are the whole state.
 """
 
 import contextlib
@@ -24,6 +25,8 @@ from data.batching import Batch, Plan, plan_batches
 from data.corpus import StreamedCorpus
 from data.errors import UserError
 from data.pool import Corpus
+from data.sampling import SubwordSampling
+from nmt.averaging import MovingAverage
 from nmt.checkpoint import Position, TrainedModel, load_checkpoint, load_weights, versions
 from nmt.config import ModelConfig, TrainingConfig, changed_settings
 from nmt.loss import Loss
@@ -87,10 +90,14 @@ class Trainer:
     ) -> None:
         self.trained, self.data, self.config, self.run, self.console = trained, data, config, run, console
         self.accelerator = accelerator
+        self._sampling = None
+        if config.subword_sampling:
+            self._sampling = SubwordSampling(trained.source, trained.target, config.subword_sampling)
         self.position = Position()
         self.raw: SequenceModel = trained.model
         optimizer = make_optimizer(self.raw, config)
         self.model, self.optimizer = accelerator.prepare(self.raw, optimizer)
+        self._average = MovingAverage(self.raw, config.ema) if config.ema else None
         self._signal = StopSignal()
         self._stopped = False
         self._started = time.monotonic()
@@ -160,6 +167,7 @@ class Trainer:
             seed=config.seed,
             epoch=position.epoch,
             skip=position.batch,
+            sampling=self._sampling,
         )
         while group := list(itertools.islice(plans, config.accumulate * self.accelerator.num_processes)):
             self._update(group)
@@ -237,6 +245,8 @@ class Trainer:
         self._last = _Unread(position.update, position.epoch, position.batch, rows, smoothed, nll, tokens)
         self._unread.append(self._last)
         position.update += 1
+        if self._average:
+            self._average.update(position.update)
         position.batch += len(group)
         position.pairs += sum(len(plan.rows) for plan in group)
 
@@ -292,7 +302,8 @@ class Trainer:
         self._report()
         config, position = self.config, self.position
         try:
-            found = self.data.validator()
+            with self._averaged():
+                found = self.data.validator()
         except BrokenModelError as error:
             raise self._broken(f"validation at update {position.update:,} failed, {error}", self._last) from error
         # every process has decoded, but on other hardware others may find other scores
@@ -325,8 +336,14 @@ class Trainer:
             if self._validation and self.position.validated == self.position.update:
                 metrics["validation"] = self._validation.record()
             best = [update for _, update in self.position.best]
-            self.run.save(self.position.update, self.trained, metrics, state, best)
+            with self._averaged() as own:
+                state["weights"] = own
+                self.run.save(self.position.update, self.trained, metrics, state, best)
         self.accelerator.wait_for_everyone()
+
+    def _averaged(self) -> contextlib.AbstractContextManager[dict[str, Tensor]]:
+        """Let the model have the averaged weights meanwhile, if any are kept; gives its own where they differ."""
+        return self._average.in_place() if self._average else contextlib.nullcontext({})
 
     def _resume(self, newest: Path) -> None:
         config, _, state = load_checkpoint(newest)
@@ -336,6 +353,8 @@ class Trainer:
         if changed := changed_settings(before, now, defaults):
             raise UserError(f"{newest}: was trained with other settings ({'; '.join(changed)}): resume with the same")
         load_weights(self.raw, newest)
+        if self._average:
+            self._average.resume(state["weights"])
         self.optimizer.load_state_dict(send_to_device(state["optimizer"], self.accelerator.device))
         self.position = Position(**state["position"])
         self.position.best = [(score, update) for score, update in self.position.best]

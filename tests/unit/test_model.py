@@ -283,7 +283,12 @@ def test_padding_starts_as_zero(init, tied):
     ]
     + [(TrainingConfig, field, -1) for field in ("validate_every", "patience", "checkpoint_every", "max_minutes")]
     + [(TrainingConfig, "learning_rate", value) for value in (0.0, -1.0, float("nan"), float("inf"))]
-    + [(TrainingConfig, "label_smoothing", 1.0), (TrainingConfig, "clip_norm", float("nan"))],
+    + [
+        (TrainingConfig, "label_smoothing", 1.0),
+        (TrainingConfig, "subword_sampling", 1.0),
+        (TrainingConfig, "ema", 1.0),
+        (TrainingConfig, "clip_norm", float("nan")),
+    ],
 )
 def test_impossible_options_are_refused_by_name_and_value(config, field, value):
     hint = type(getattr(config(), field))

@@ -19,7 +19,7 @@ from data.batching import plan_batches
 from data.corpus import PreparedCorpus
 from data.errors import UserError
 from data.text_files import read_lines
-from nmt.checkpoint import load_model
+from nmt.checkpoint import load_checkpoint, load_model
 from nmt.config import ModelConfig, TrainingConfig
 from nmt.loss import Loss, cross_entropy
 from nmt.model import text_model
@@ -72,12 +72,12 @@ MODEL_CHANGES = {
 TRAINING_CHANGES = {
     "seed": 2, "batch_tokens": 256, "accumulate": 2, "optimizer": "sgd", "learning_rate": 0.01, "weight_decay": 0.5,
     "schedule": "inverse_sqrt", "halve_after": 0.0, "warmup_updates": 5, "clip_norm": 0.01, "label_smoothing": 0.5,
-    "sampled_softmax": 3, "precision": "bfloat16",
+    "sampled_softmax": 3, "precision": "bfloat16", "ema": 0.9,
 }  # fmt: skip
 # these have tests of their own
 ELSEWHERE = {
     "max_epochs", "max_updates", "max_minutes", "validate_every", "metric", "valid_sentences", "valid_beam",
-    "patience", "keep_best", "checkpoint_every", "deterministic", "pretrained_learning_rate",
+    "patience", "keep_best", "checkpoint_every", "deterministic", "pretrained_learning_rate", "subword_sampling",
 }  # fmt: skip
 NEEDED_MODEL = {"residual": {"layers": 2}, "init_range": {"init": "uniform"}}
 NEEDED = {"halve_after": {"schedule": "halve"}, "sampled_softmax": {"label_smoothing": 0.0}}
@@ -146,7 +146,7 @@ def test_every_option_can_be_given_to_the_command(monkeypatch, tmp_path, section
     more = {} if section == "model" else {
         "max_epochs": 3, "max_updates": 7, "max_minutes": 1.5, "validate_every": 4, "metric": "perplexity",
         "valid_sentences": 9, "valid_beam": 2, "patience": 8, "keep_best": 2, "checkpoint_every": 6,
-        "deterministic": True, "pretrained_learning_rate": 0.1,
+        "deterministic": True, "pretrained_learning_rate": 0.1, "subword_sampling": 0.2,
     }  # fmt: skip
     config = own(**changes | more)
     assert all(getattr(config, name) != getattr(own(), name) for name in changes | more)
@@ -418,6 +418,50 @@ def test_resuming_gives_the_same_bits(data, tmp_path):
     assert weights(parts.model) == weights(whole.model)
     newest = [RunDirectory(tmp_path / run).newest() for run in ("whole", "parts")]
     assert weights(newest[0]) == weights(newest[1])
+
+
+def own_weights(data, out, updates: int) -> dict[str, torch.Tensor]:
+    """What a run without an average has learnt after so many updates."""
+    return final_weights(data, out / f"own{updates}", max_updates=updates)
+
+
+def test_the_average_is_what_is_validated_and_saved(data, tmp_path):
+    """By hand: after update n it moves by 1 - min(decay, (1 + n) / (10 + n))."""
+    kept = 0.22  # between 2 / 11 and 3 / 12
+    result = train(data, tmp_path / "run", ema=kept, max_updates=3)
+    settings = load_model(result.model)
+    average = dict(seeded(lambda: text_model(MODEL, len(settings.source), len(settings.target)), 1).named_parameters())
+    for n, decay in ((1, 2 / 11), (2, kept), (3, kept)):
+        own = own_weights(data, tmp_path, n)
+        average = {name: decay * value.detach() + (1 - decay) * own[name] for name, value in average.items()}
+    for name, value in safetensors.torch.load(weights(result.model)).items():
+        torch.testing.assert_close(value, average[name], atol=1e-6, rtol=1e-5)
+    (pool,) = PreparedCorpus(data / "valid").in_order()
+    batch = nmt.trainer.Plan(pool, pool.rows).collate(reverse_source=True)
+    nll = settings.model(batch).nll.item()
+    assert result.best.perplexity == pytest.approx(math.exp(nll / len(batch.labels)), rel=1e-4)
+
+
+def test_an_average_changes_nothing_of_what_is_learnt(data, tmp_path):
+    """Validating and saving it in between does not, either."""
+    train(data, tmp_path / "run", ema=0.9, validate_every=1, max_updates=4)
+    _, _, state = load_checkpoint(RunDirectory(tmp_path / "run").newest())
+    expected = own_weights(data, tmp_path, 4)
+    assert state["weights"].keys() == expected.keys()
+    assert all(torch.equal(state["weights"][name], value) for name, value in expected.items())
+    _, _, without = load_checkpoint(RunDirectory(tmp_path / "own4").newest())
+    assert without["weights"] == {}
+
+
+def test_resuming_an_average_gives_the_same_bits(data, tmp_path):
+    options = {"ema": 0.8, "validate_every": 2, "model": replace(MODEL, tied="target")}
+    train(data, tmp_path / "whole", max_updates=6, **options)
+    for updates in (1, 3, 6):
+        train(data, tmp_path / "parts", max_updates=updates, resume=updates > 1, **options)
+    newest = [RunDirectory(tmp_path / run).newest() for run in ("whole", "parts")]
+    assert weights(newest[0]) == weights(newest[1])
+    states = [load_checkpoint(path)[2]["weights"] for path in newest]
+    assert all(torch.equal(states[1][name], value) for name, value in states[0].items())
 
 
 def test_resuming_a_finished_run_names_both_numbers(data, tmp_path):
