@@ -248,8 +248,7 @@ class Tokenizer:
             return " ".join(str(self._pieces.decode(kept)).split())
         instead = iter(unknown)
         words = [
-            next(instead, UNKNOWN_TEXT) if i == UNK_ID else self._pieces.id_to_piece(i).lstrip(SPACE_MARK)
-            for i in kept
+            next(instead, UNKNOWN_TEXT) if i == UNK_ID else self._pieces.id_to_piece(i).lstrip(SPACE_MARK) for i in kept
         ]
         return str(_moses(self.language)[1].detokenize(words, unescape=False))
 
