@@ -88,7 +88,8 @@ def measure_decoding(path: Path, source: Path, count: int, rounds: int, threads:
         translator.translate([line], beam)
         alone.append(1000 * (time.perf_counter() - began))
     start = measure_start(path, lines, rounds, threads)
-    return DecodingSpeed(config, threads, len(lines), *timings.values(), alone_ms=alone, start=start)
+    greedily, widely, plain_timing = timings.values()
+    return DecodingSpeed(config, threads, len(lines), greedily, widely, plain_timing, alone, start)
 
 
 def render(speed: DecodingSpeed) -> Group:

@@ -57,7 +57,7 @@ class Axes:
     beam: tuple[int, ...] = (1, 2, 5, 10, 20)
     batch: tuple[int, ...] = (16, 32, 64, 128, 256)
     width: tuple[int, ...] = (128, 256, 512, 1024)
-    pairs: tuple[int, ...] = (3000, 30_000, 300_000)
+    pairs: tuple[int, ...] = (2000, 20_000, 200_000)
     updates: int = 20  # of the train stage on each corpus, in twenties, with layers of so many units
     corpus_width: int = 128
 
@@ -177,9 +177,9 @@ def render(costs: list[Cost]) -> Table:
                 "grows": cost.axis,
                 "way": cost.way,
                 "to": f"{cost.value:,}",
-                "microseconds a target word": f"{cost.microseconds:,.1f}",
-                "spread of the rounds": f"{cost.spread:.0%}",
+                "µs a target word": f"{cost.microseconds:,.1f}",
+                "spread": f"{cost.spread:.0%}",
                 "times the first": f"{cost.microseconds / least.microseconds:.2f}",
             }
         )
-    return table("Cost of a target word", rows)
+    return table("Cost of a target word", rows, "spread: from the fastest to the slowest round; preparing has one")

@@ -27,6 +27,7 @@ def draw_growth(path: Path, costs: Sequence[Cost], note: str) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import LogLocator, NullLocator
 
     names = [axis for axis in _LABELS if any(cost.axis == axis for cost in costs)]
     figure, grid = plt.subplots(2, 3, figsize=(12, 7), layout="constrained")
@@ -42,8 +43,10 @@ def draw_growth(path: Path, costs: Sequence[Cost], note: str) -> None:
         axes.set_ylim(low / 2, high * 2)  # a flat line looks flat
         ticks = sorted({cost.value for cost in of_axis})
         axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
-        axes.xaxis.set_minor_locator(plt.NullLocator())
-        axes.yaxis.set_major_formatter("{x:,.4g}")
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:,g}")
+        axes.yaxis.set_minor_locator(NullLocator())
         axes.set(xlabel=_LABELS[axis], ylabel="µs a target word")
         axes.grid(alpha=0.3)
         axes.legend()

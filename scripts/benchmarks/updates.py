@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -25,7 +25,7 @@ class Updates:
         """Args: source, target: Entries of the vocabularies."""
         torch.manual_seed(1)
         raw: SequenceModel = text_model(config, source, target)
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self._reverse, self._accelerator = config.reverse_source, accelerator
         self._model, self._optimizer = accelerator.prepare(raw, make_optimizer(raw, _CONFIG))
         self._watch("encoder", raw.encoder)
@@ -55,7 +55,8 @@ class Updates:
         self.run(warm)
         self.seconds.clear()
         self.run(plans)
-        return {part: seconds / self.seconds.total() for part, seconds in self.seconds.most_common()}
+        total = sum(self.seconds.values())
+        return {part: self.seconds[part] / total for part in sorted(self.seconds, key=self.seconds.__getitem__)[::-1]}
 
     def _watch(self, part: str, module: nn.Module) -> None:
         """Take the time of a module from that of the forward pass around it."""
