@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from rich.table import Table
+from rich.console import Group
 
 from data.errors import UserError
 from data.text_files import read_lines
@@ -17,6 +17,7 @@ from nmt.config import ModelConfig
 from nmt.search import SearchOptions
 from nmt.translator import Translator
 from scripts.benchmarks.plain import PlainTranslator
+from scripts.benchmarks.starting import Process, measure_start, render_start
 from scripts.benchmarks.timing import Timing, alternate, table
 
 _PLAIN = 50  # sentences that the plain loop is given: it takes as long for each
@@ -25,7 +26,7 @@ _ALONE = 20
 
 @dataclass(frozen=True)
 class DecodingSpeed:
-    """Sentences a second, and the milliseconds that single sentences took, the model being warm.
+    """Sentences a second, the milliseconds that single sentences took, the model being warm, and what starting takes.
 
     The plain loop writes, word by word and sentence by sentence, as many words as our greedy translations have, with a
     model of the same sizes but without attention.
@@ -38,6 +39,7 @@ class DecodingSpeed:
     beam: Timing
     plain: Timing
     alone_ms: list[float]
+    start: dict[str, Process]
 
     @property
     def rates(self) -> dict[str, float]:
@@ -85,10 +87,12 @@ def measure_decoding(path: Path, source: Path, count: int, rounds: int, threads:
         began = time.perf_counter()
         translator.translate([line], beam)
         alone.append(1000 * (time.perf_counter() - began))
-    return DecodingSpeed(config, threads, len(lines), timings["greedy"], timings["beam"], timings["plain"], alone)
+    start = measure_start(path, lines, rounds, threads)
+    greedily, widely, plain_timing = timings.values()
+    return DecodingSpeed(config, threads, len(lines), greedily, widely, plain_timing, alone, start)
 
 
-def render(speed: DecodingSpeed) -> Table:
+def render(speed: DecodingSpeed) -> Group:
     plain = speed.rates["plain loop, greedy"]
     spreads = (speed.greedy.spread, speed.beam.spread, speed.plain.spread)
     rows = [
@@ -100,6 +104,9 @@ def render(speed: DecodingSpeed) -> Table:
         }
         for (way, rate), spread in zip(speed.rates.items(), spreads, strict=True)
     ]
-    median = statistics.median(speed.alone_ms)
-    caption = f"one sentence alone, beam 5: {median:.1f} ms (median of {len(speed.alone_ms)})"
-    return table(f"Translating {speed.sentences:,} sentences", rows, caption)
+    alone = speed.alone_ms
+    caption = (
+        f"one sentence alone, beam 5: {statistics.median(alone):.1f} ms (median of {len(alone)} sentences, from "
+        f"{min(alone):.1f} to {max(alone):.1f})"
+    )
+    return Group(table(f"Translating {speed.sentences:,} sentences", rows, caption), render_start(speed.start))

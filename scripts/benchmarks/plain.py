@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 from data.tokenizer import BOS_ID, EOS_ID, PAD_ID
 
 Pairs = list[tuple[list[int], list[int]]]
+State = tuple[Tensor, Tensor]
 
 
 class PlainTranslator(nn.Module):
@@ -35,12 +36,33 @@ class PlainTranslator(nn.Module):
     def greedy(self, source: list[int], length: int) -> list[int]:
         """`length` words for one sentence: an untrained model stops anywhere, so it is not asked when to stop."""
         _, state = self.encoder(self.source_embedding(torch.tensor([source])))
-        word, words = BOS_ID, []
-        for _ in range(length):
-            output, state = self.decoder(self.target_embedding(torch.tensor([[word]])), state)
-            word = int(self.output(output)[0, 0].argmax().item())
-            words.append(word)
-        return words
+        return _words(self.target_embedding, self.decoder, self.output, state, length)
+
+
+def _words(embedding: nn.Embedding, decoder: nn.LSTM, output: nn.Linear, state: State, length: int) -> list[int]:
+    word, words = BOS_ID, []
+    for _ in range(length):
+        outputs, state = decoder(embedding(torch.tensor([[word]])), state)
+        word = int(output(outputs)[0, 0].argmax().item())
+        words.append(word)
+    return words
+
+
+class PlainCaptioner(nn.Module):
+    """One stack of LSTM layers, whose first input is the image."""
+
+    def __init__(self, features: int, target: int, embedding: int, hidden: int, layers: int) -> None:
+        super().__init__()
+        self.image = nn.Linear(features, embedding)
+        self.embedding = nn.Embedding(target, embedding, PAD_ID)
+        self.decoder = nn.LSTM(embedding, hidden, layers, batch_first=True)
+        self.output = nn.Linear(hidden, target)
+
+    @torch.no_grad()
+    def greedy(self, features: Tensor, length: int) -> list[int]:
+        """`length` words for the features (1 x size) of one image."""
+        _, state = self.decoder(self.image(features)[:, None])
+        return _words(self.embedding, self.decoder, self.output, state, length)
 
 
 def train_plainly(model: PlainTranslator, pairs: Pairs, rows: int, updates: int, warm: int) -> float:

@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -22,15 +24,15 @@ _SAMPLE_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class PrepareMeasurement:
-    """What preparing a corpus took; peak_mb sums the proportional share of memory of all its processes."""
+    """What preparing a corpus took, round by round; peak_mb sums the proportional share of memory of all processes."""
 
     pairs: int
-    seconds: float
-    pairs_per_second: float
-    peak_mb: float
+    seconds: list[float]
+    pairs_per_second: list[float]
+    peak_mb: list[float]
 
 
-def measure_prepare(pairs: int, corpus: Path) -> PrepareMeasurement:
+def measure_prepare(pairs: int, corpus: Path, rounds: int) -> PrepareMeasurement:
     """Prepare `pairs` lines of a TSV file, repeated as often as that takes, with scripts/prepare_translation.py.
 
     Raises:
@@ -46,10 +48,16 @@ def measure_prepare(pairs: int, corpus: Path) -> PrepareMeasurement:
                     left -= 1
         command = [sys.executable, str(_SCRIPT)]
         command += ["--train.files", str(folder / "train.tsv"), "--target.language", "fr"]
-        command += ["--holdout.valid", "1000", "--holdout.test", "1000", "--out", str(folder / "prepared")]
-        peak = _peak_memory(command)
-        report = json.loads((folder / "prepared" / "report.json").read_text(encoding="utf-8"))
-    return PrepareMeasurement(pairs, report["seconds"], report["pairs_per_second"], peak / 1e6)
+        command += ["--holdout.valid", "1000", "--holdout.test", "1000", "--out"]
+        found = PrepareMeasurement(pairs, [], [], [])
+        for number in range(rounds):
+            prepared = folder / f"prepared{number}"
+            found.peak_mb.append(_peak_memory([*command, str(prepared)]) / 1e6)
+            report = json.loads((prepared / "report.json").read_text(encoding="utf-8"))
+            found.seconds.append(report["seconds"])
+            found.pairs_per_second.append(report["pairs_per_second"])
+            shutil.rmtree(prepared)
+    return found
 
 
 def _peak_memory(command: Sequence[str]) -> int:
@@ -85,8 +93,9 @@ def _peak_memory(command: Sequence[str]) -> int:
 def render(found: PrepareMeasurement) -> Table:
     row = {
         "pairs": f"{found.pairs:,}",
-        "seconds": f"{found.seconds:.1f}",
-        "pairs/s": f"{found.pairs_per_second:,.0f}",
-        "peak memory (MB)": f"{found.peak_mb:,.0f}",
+        "seconds": f"{statistics.median(found.seconds):.1f}",
+        "pairs/s": f"{statistics.median(found.pairs_per_second):,.0f}",
+        "rounds": ", ".join(f"{rate:,.0f}" for rate in found.pairs_per_second),
+        "peak memory (MB)": f"{max(found.peak_mb):,.0f}",
     }
     return table("Preparing a corpus", [row])

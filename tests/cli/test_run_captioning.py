@@ -55,7 +55,7 @@ def test_a_recipe_runs_all_stages_and_leaves_everything_in_its_place(run):
 
 
 def test_a_single_caption_loads_no_library_that_it_can_do_without(run, python):
-    """What a caption from a cold start takes is imports: see scripts/benchmark.py cold."""
+    """What a caption from a cold start takes is imports: see scripts/benchmark.py caption."""
     image = next((run[0] / "corpus" / "images").iterdir())
     command = [python, "-X", "importtime", "scripts/caption.py", "--model", str(run[0] / "model"), str(image)]
     ended = run_to_end(command)
