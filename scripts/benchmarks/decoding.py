@@ -4,7 +4,9 @@ sizes."""
 import itertools
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,7 +16,9 @@ from data.errors import UserError
 from data.text_files import read_lines
 from nmt.checkpoint import load_model
 from nmt.config import ModelConfig
+from nmt.processes import bfloat16_computes
 from nmt.search import SearchOptions
+from nmt.stepper import Precision
 from nmt.translator import Translator
 from scripts.benchmarks.plain import PlainTranslator
 from scripts.benchmarks.starting import Process, measure_start, render_start
@@ -22,6 +26,7 @@ from scripts.benchmarks.timing import Timing, alternate, table
 
 _PLAIN = 50  # sentences that the plain loop is given: it takes as long for each
 _ALONE = 20
+_PLAIN_WAY = "plain loop, one by one, greedy, float32"
 
 
 @dataclass(frozen=True)
@@ -30,24 +35,23 @@ class DecodingSpeed:
 
     The plain loop writes, word by word and sentence by sentence, as many words as our greedy translations have, with a
     model of the same sizes but without attention.
+
+    timings, counts: of each way, and how many sentences it was given
+    alone_ms: of single sentences by precision, beam 5
+    alike: share of the translations that are the same in float32, by precision, beam 5
     """
 
     model: ModelConfig
     threads: int
-    sentences: int
-    greedy: Timing
-    beam: Timing
-    plain: Timing
-    alone_ms: list[float]
+    timings: dict[str, Timing]
+    counts: dict[str, int]
+    alone_ms: dict[str, list[float]]
+    alike: dict[str, float]
     start: dict[str, Process]
 
     @property
     def rates(self) -> dict[str, float]:
-        return {
-            "greedy": self.sentences / self.greedy.seconds,
-            "beam 5": self.sentences / self.beam.seconds,
-            "plain loop, greedy": min(_PLAIN, self.sentences) / self.plain.seconds,
-        }
+        return {way: self.counts[way] / timing.seconds for way, timing in self.timings.items()}
 
 
 def measure_decoding(path: Path, source: Path, count: int, rounds: int, threads: int) -> DecodingSpeed:
@@ -57,15 +61,19 @@ def measure_decoding(path: Path, source: Path, count: int, rounds: int, threads:
         UserError: the model or the file cannot be read, or there is no line.
     """
     cpu = torch.device("cpu")  # as the plain loop
-    translator, trained = Translator.load(path, cpu), load_model(path, cpu)
+    trained = load_model(path, cpu)
     lines = [line for line in itertools.islice(read_lines(source), count) if line.strip()]
     if not lines:
         raise UserError(f"{source}: only blank lines in its beginning: choose another --source")
     assert trained.source is not None
-    config = trained.model.config
+    config, few = trained.model.config, lines[:_PLAIN]
     greedy, beam = SearchOptions(beam=1), SearchOptions(beam=5)
-    written = [len(one.hypotheses[0].tokens) for one in translator.translate(lines[:_PLAIN], greedy)]
-    ids = [trained.source.encode(line) for line in lines[:_PLAIN]]
+    precisions: list[Precision] = ["float32", "int8"]
+    precisions += ["bfloat16"] if bfloat16_computes(cpu) else []
+    translators = {precision: Translator([trained], precision=precision) for precision in precisions}
+    texts = {name: [one.text for one in each.translate(lines, beam)] for name, each in translators.items()}
+    written = [len(one.hypotheses[0].tokens) for one in translators["float32"].translate(few, greedy)]
+    ids = [trained.source.encode(line) for line in few]
     plain = PlainTranslator(
         len(trained.source), len(trained.target), config.embedding, config.hidden, config.layers, config.dropout
     ).eval()
@@ -74,39 +82,54 @@ def measure_decoding(path: Path, source: Path, count: int, rounds: int, threads:
         for one, length in zip(ids, written, strict=True):
             plain.greedy(one[::-1], length + 1)
 
-    timings = alternate(
-        {
-            "greedy": lambda: translator.translate(lines, greedy),
-            "beam": lambda: translator.translate(lines, beam),
-            "plain": plainly,
-        },
-        rounds,
-    )
-    alone = []
+    def one_by_one() -> None:
+        for line in few:
+            translators["float32"].translate([line], greedy)
+
+    ways: dict[str, Callable[[], object]] = {}
+    counts: dict[str, int] = {}
+    for precision, translator in translators.items():
+        for name, options in (("greedy", greedy), ("beam 5", beam)):
+            ways[f"{name}, {precision}"] = partial(translator.translate, lines, options)
+            counts[f"{name}, {precision}"] = len(lines)
+    ways |= {"one by one, greedy, float32": one_by_one, _PLAIN_WAY: plainly}
+    counts |= dict.fromkeys(("one by one, greedy, float32", _PLAIN_WAY), len(few))
+    timings = alternate(ways, rounds)
+    alone: dict[str, list[float]] = {precision: [] for precision in translators}
     for line in lines[:_ALONE]:
-        began = time.perf_counter()
-        translator.translate([line], beam)
-        alone.append(1000 * (time.perf_counter() - began))
-    start = measure_start(path, lines, rounds, threads)
-    greedily, widely, plain_timing = timings.values()
-    return DecodingSpeed(config, threads, len(lines), greedily, widely, plain_timing, alone, start)
+        for precision, translator in translators.items():
+            began = time.perf_counter()
+            translator.translate([line], beam)
+            alone[precision].append(1000 * (time.perf_counter() - began))
+    alike = {
+        precision: sum(map(str.__eq__, found, texts["float32"])) / len(lines) for precision, found in texts.items()
+    }
+    return DecodingSpeed(config, threads, timings, counts, alone, alike, measure_start(path, lines, rounds, threads))
 
 
 def render(speed: DecodingSpeed) -> Group:
-    plain = speed.rates["plain loop, greedy"]
-    spreads = (speed.greedy.spread, speed.beam.spread, speed.plain.spread)
+    plain = speed.rates[_PLAIN_WAY]
     rows = [
         {
             "way": way,
             "sentences/s": f"{rate:,.1f}",
-            "spread of the rounds": f"{spread:.0%}",
+            "spread of the rounds": f"{speed.timings[way].spread:.0%}",
             "times the plain loop": f"{rate / plain:.1f}",
         }
-        for (way, rate), spread in zip(speed.rates.items(), spreads, strict=True)
+        for way, rate in speed.rates.items()
     ]
-    alone = speed.alone_ms
-    caption = (
-        f"one sentence alone, beam 5: {statistics.median(alone):.1f} ms (median of {len(alone)} sentences, from "
-        f"{min(alone):.1f} to {max(alone):.1f})"
+    alone = [
+        {
+            "precision": precision,
+            "one sentence, ms": f"{statistics.median(times):.1f}",
+            "from": f"{min(times):.1f}",
+            "to": f"{max(times):.1f}",
+            "translations as in float32": f"{speed.alike[precision]:.1%}",
+        }
+        for precision, times in speed.alone_ms.items()
+    ]
+    return Group(
+        table(f"Translating {max(speed.counts.values()):,} sentences", rows),
+        table(f"One sentence alone, beam 5, the model being warm (median of {_ALONE} sentences)", alone),
+        render_start(speed.start),
     )
-    return Group(table(f"Translating {speed.sentences:,} sentences", rows, caption), render_start(speed.start))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from rich.table import Table
 
 from data.batching import Plan, plan_batches
@@ -24,22 +25,26 @@ from nmt.decoding import decode
 from nmt.model import text_model
 from nmt.processes import make_accelerator
 from nmt.search import SearchOptions
+from nmt.stepper import Stepper
 from scripts.benchmarks.corpora import RandomText, prepare_corpus, train_stage, write_corpus
 from scripts.benchmarks.timing import alternate, table
 from scripts.benchmarks.updates import Updates
 
+_SAMPLED = 1000
 _FIRST_WORD = 4  # ids below it are special
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One model and what it is given: sentences of so many words on both sides, so many at a time."""
+    """One model and what it is given: sentences of so many words on both sides, so many at a time; `sampled` words
+    of the vocabulary instead of all, if any."""
 
     width: int = 256
     vocabulary: int = 8000
     length: int = 16
     batch: int = 32
     beam: int = 5
+    sampled: int = 0
 
     @property
     def model(self) -> ModelConfig:
@@ -89,21 +94,25 @@ def _setting(base: Setting, axis: str, value: int) -> Setting:
 
 def _measure(axis: str, settings: list[Setting], rounds: int, *, trains: bool) -> list[Cost]:
     accelerator = make_accelerator(TrainingConfig())
-    ways: dict[str, Callable[[], object]] = {}
-    words: dict[str, int] = {}
+    ways: dict[tuple[str, int], Callable[[], object]] = {}
+    words: dict[int, int] = {}
     for setting in settings:
         value, plan = getattr(setting, axis), _plan(setting)
+        words[value] = plan.target_tokens
         if trains:
-            updates = Updates(setting.model, setting.vocabulary, setting.vocabulary, accelerator)
-            ways[f"training {value}"] = partial(updates.run, [plan])
-            words[f"training {value}"] = plan.target_tokens
-        ways[f"decoding {value}"] = _decoding(setting, plan)
-        words[f"decoding {value}"] = plan.target_tokens
-    found = []
-    for name, timing in alternate(ways, rounds).items():
-        way, value = name.split()
-        found.append(Cost(axis, int(value), way, 1e6 * timing.seconds / words[name], timing.spread))
-    return found
+            ways["training", value] = _training(setting, plan, accelerator)
+        if axis == "vocabulary":
+            ways["training, sampled", value] = _training(replace(setting, sampled=_SAMPLED), plan, accelerator)
+        ways["decoding", value] = _decoding(setting, plan)
+    return [
+        Cost(axis, value, way, 1e6 * timing.seconds / words[value], timing.spread)
+        for (way, value), timing in alternate(ways, rounds).items()
+    ]
+
+
+def _training(setting: Setting, plan: Plan, accelerator: Accelerator) -> Callable[[], object]:
+    size = setting.vocabulary
+    return partial(Updates(setting.model, size, size, accelerator, sampled=setting.sampled).run, [plan])
 
 
 def _plan(setting: Setting) -> Plan:
@@ -122,7 +131,7 @@ def _decoding(setting: Setting, plan: Plan) -> Callable[[], object]:
         model.decoder.output.bias[EOS_ID] += 30
     return partial(
         decode,
-        [model],
+        [Stepper(model)],
         plan.pool.source,
         SearchOptions(beam=setting.beam),
         LengthRatio(1.0, 1.0, 1.0),

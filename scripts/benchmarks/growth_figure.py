@@ -14,7 +14,14 @@ _LABELS = {
     "width": "units of a layer",
     "pairs": "sentence pairs in the corpus",
 }
-_WAYS = {"training": "C0", "decoding": "C1", "train stage": "C0", "preparing": "C2", "reading": "C3"}
+_WAYS = {
+    "training": "C0",
+    "training, sampled": "C4",
+    "decoding": "C1",
+    "train stage": "C0",
+    "preparing": "C2",
+    "reading": "C3",
+}
 
 
 def draw_growth(path: Path, costs: Sequence[Cost], note: str) -> None:

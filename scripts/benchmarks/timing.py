@@ -6,14 +6,16 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.table import Table
 
 from data.errors import UserError
+
+K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,13 @@ class Timing:
         return (max(self.elapsed) - min(self.elapsed)) / self.seconds
 
 
-def alternate(ways: Mapping[str, Callable[[], object]], rounds: int, *, warm: bool = True) -> dict[str, Timing]:
+def alternate(ways: Mapping[K, Callable[[], object]], rounds: int, *, warm: bool = True) -> dict[K, Timing]:
     """Do everything in turn, as often as there are rounds.
 
     Args:
         warm: Do each once before, untimed.
     """
-    timings: dict[str, Timing] = {name: Timing([], []) for name in ways}
+    timings: dict[K, Timing] = {name: Timing([], []) for name in ways}
     if warm:
         for way in ways.values():
             way()

@@ -15,18 +15,24 @@ from nmt.model import SequenceModel, text_model
 from nmt.optimization import make_optimizer
 
 _CONFIG = TrainingConfig()
-_REST = "attention, output and loss"  # of the forward pass
+_REST = "attention, output, loss and its gradient"  # of the forward pass
 
 
 class Updates:
     """A model that learns, and where the seconds went; what is inside another part is not counted there."""
 
-    def __init__(self, config: ModelConfig, source: int, target: int, accelerator: Accelerator) -> None:
-        """Args: source, target: Entries of the vocabularies."""
+    def __init__(
+        self, config: ModelConfig, source: int, target: int, accelerator: Accelerator, *, sampled: int = 0
+    ) -> None:
+        """
+        Args:
+            source, target: Entries of the vocabularies.
+            sampled: Words that the softmax draws, instead of looking at all.
+        """
         torch.manual_seed(1)
         raw: SequenceModel = text_model(config, source, target)
         self.seconds: defaultdict[str, float] = defaultdict(float)
-        self._reverse, self._accelerator = config.reverse_source, accelerator
+        self._reverse, self._accelerator, self._sampled = config.reverse_source, accelerator, sampled
         self._model, self._optimizer = accelerator.prepare(raw, make_optimizer(raw, _CONFIG))
         self._watch("encoder", raw.encoder)
         self._watch("decoder, recurrent", raw.decoder.stack)
@@ -42,7 +48,7 @@ class Updates:
                     return
                 batch = plan.collate(reverse_source=self._reverse).to(self._accelerator.device)
             with self._timed(_REST):
-                loss = self._model(batch, _CONFIG.label_smoothing)
+                loss = self._model(batch, _CONFIG.label_smoothing, self._sampled)
             with self._timed("backward"):
                 self._accelerator.backward(loss.smoothed / plan.target_tokens)
             with self._timed("optimizer"):

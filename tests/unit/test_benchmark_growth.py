@@ -23,7 +23,10 @@ def test_growth_has_a_cost_for_every_value_a_table_and_a_figure(tmp_path):
     costs = growth.measure_growth(AXES, 1)
     both = {(axis, way) for axis in ("length", "vocabulary", "batch", "width") for way in ("training", "decoding")}
     corpora = {("pairs", way) for way in ("preparing", "reading", "train stage")}
-    assert {(cost.axis, cost.way) for cost in costs} == both | corpora | {("beam", "decoding")}
+    assert {(cost.axis, cost.way) for cost in costs} == both | corpora | {
+        ("beam", "decoding"),
+        ("vocabulary", "training, sampled"),
+    }
     for axis in ("length", "vocabulary", "batch", "width", "beam", "pairs"):
         assert {cost.value for cost in costs if cost.axis == axis} == set(getattr(AXES, axis))
     assert all(cost.microseconds > 0 for cost in costs)

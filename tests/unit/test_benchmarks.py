@@ -134,7 +134,7 @@ def test_parts_of_an_update_are_told_apart_and_weights_learn():
     before = [weight.detach().clone() for weight in updates._model.parameters()]
     parts = updates.shares([plan], [plan, plan])
     assert parts.keys() == {
-        "data", "encoder", "decoder, recurrent", "attention, output and loss", "backward", "optimizer",
+        "data", "encoder", "decoder, recurrent", "attention, output, loss and its gradient", "backward", "optimizer",
     }  # fmt: skip
     assert all(0 < share < 1 for share in parts.values()) and sum(parts.values()) == pytest.approx(1)
     assert not all(torch.equal(*pair) for pair in zip(before, updates._model.parameters(), strict=True))
@@ -159,7 +159,8 @@ def test_decoding_is_measured_with_a_trained_model(monkeypatch, tmp_path):
     monkeypatch.setattr(starting, "first_line", lambda command, text: commands.append((command, text)) or 2.0)
     monkeypatch.setattr(starting, "peak_memory", lambda command: commands.append((command, None)) or 3_000_000)
     found = decoding.measure_decoding(model, source, 3, 2, 1)
-    assert found.sentences == 2 and all(rate > 0 for rate in found.rates.values())
+    assert set(found.counts.values()) == {2} and all(rate > 0 for rate in found.rates.values())
+    assert found.alike["float32"] == 1 and found.alone_ms.keys() >= {"float32", "int8"}
     assert found.start["translate"] == starting.Process([2.0, 2.0], [3.0, 3.0])
     assert len(commands) == 8 and commands[0][1] == "ein hund\n" and str(model) in commands[0][0]
     Console(quiet=True).print(decoding.render(found))
