@@ -16,7 +16,7 @@ from data.source import Ragged
 from data.tokenizer import SPACE_MARK, UNK_ID, Tokenizer
 
 _DRAWS = 64  # of one word in one pool, which its further occurrences share: to draw for each takes twice as long
-_N_BEST = 64  # as in Kudo 2018, section 4.2
+_N_BEST = 64  # as in the experiments of Kudo 2018
 
 Word = tuple[int, ...]
 
@@ -33,7 +33,7 @@ class SubwordSampling:
             source: None where sources are no text.
             rate: At level bpe, how often a merge is left out where it could be made (Provilkov et al. 2020, section 3).
                 At level unigram, the power that the probabilities of the 64 best segmentations are raised to (Kudo
-                2018, section 3.2): the smaller, the more often the worse ones are drawn.
+                2018, section 3.3): the smaller, the more often the worse ones are drawn.
 
         Raises:
             UserError: there is only one segmentation into words or characters.
