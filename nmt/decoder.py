@@ -131,6 +131,7 @@ class Decoder(nn.Module):
             vector = vector.repeat_interleave(len(tokens) // len(vector), 0)
         outputs, recurrent = self.stack.step(self._inputs(tokens, vector), state.recurrent)
         if self.attention is not None:
+            assert state.memory is not None
             # the hypotheses of a sentence ask together, as the steps of a target do in training
             asked = outputs.view(len(state.memory.mask), -1, outputs.shape[1])
             outputs = self.attention(asked, state.memory).outputs.flatten(0, 1)

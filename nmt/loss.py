@@ -58,7 +58,7 @@ def sampled_cross_entropy(
     The words of the batch compete with `count` others, drawn anew each time. Each of these stands for as many as were
     not drawn, so that the sum that probabilities are divided by is right on average (Bengio and Senecal 2008).
     """
-    words, places = labels.unique(return_inverse=True)
+    words, places = torch.unique(labels, return_inverse=True)
     left = torch.ones(layer.out_features, dtype=torch.bool, device=labels.device).index_fill(0, words, False)
     others = left.nonzero()[:, 0]
     drawn = others[torch.randperm(len(others), device=labels.device)[:count]]

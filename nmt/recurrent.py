@@ -5,7 +5,7 @@ Shapes: rows are sentences (times beam in search), time is padded length.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -116,7 +116,7 @@ class RecurrentStack(nn.Module):
         for i, layer in enumerate(self.layers):
             below = self.dropout(outputs) if i else outputs
             begin = [part[i] for part in state.parts()]
-            end = self.advance(below, begin if len(begin) > 1 else begin[0], *layer.all_weights[0])
+            end = self.advance(below, begin if len(begin) > 1 else begin[0], *cast(nn.RNNBase, layer).all_weights[0])
             end = list(end) if isinstance(end, tuple) else [end]
             outputs = end[0] + below if self.residual and i else end[0]
             ends.append(end)

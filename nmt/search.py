@@ -380,8 +380,8 @@ def make_limits(
     longest = torch.maximum(max_lengths.cpu(), torch.tensor([len(prefix) for prefix in prefixes]))
     shortest = torch.minimum(min_lengths.cpu(), longest)
     uniforms = draw_uniforms(options, seeds, longest.tolist())
-    on_device = (each.to(device) for each in (shortest, longest, padded, uniforms))
-    return Limits(*on_device, all_may_end=int(shortest.max()), one_must_end=int(longest.min()))
+    soonest, latest = int(longest.min()), int(shortest.max())
+    return Limits(shortest.to(device), longest.to(device), padded.to(device), uniforms.to(device), latest, soonest)
 
 
 def search(

@@ -101,7 +101,7 @@ def measure_decoding(path: Path, source: Path, count: int, rounds: int, threads:
             began = time.perf_counter()
             translator.translate([line], beam)
             alone[precision].append(1000 * (time.perf_counter() - began))
-    alike = {
+    alike: dict[str, float] = {
         precision: sum(map(str.__eq__, found, texts["float32"])) / len(lines) for precision, found in texts.items()
     }
     return DecodingSpeed(config, threads, timings, counts, alone, alike, measure_start(path, lines, rounds, threads))
