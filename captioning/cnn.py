@@ -250,7 +250,7 @@ def fast(network: ImageNetwork) -> ImageNetwork:
 
     In float32 on a processor, convolutions of one pixel become matrix products, which is what they are.
     """
-    from nmt.processes import bfloat16_computes
+    from nmt.device import bfloat16_computes
 
     made = copy.deepcopy(network).requires_grad_(False)
     device = next(made.parameters()).device

@@ -14,6 +14,7 @@ from accelerate.utils import parse_flag_from_env
 
 from data.errors import UserError
 from nmt.config import TrainingConfig
+from nmt.device import bfloat16_computes
 
 
 def process_state(patience: timedelta | None = None) -> PartialState:
@@ -25,14 +26,6 @@ def process_state(patience: timedelta | None = None) -> PartialState:
     # on its own, PartialState would not see that `accelerate launch` was told to use processors only
     cpu = parse_flag_from_env("ACCELERATE_USE_CPU")
     return PartialState(cpu=cpu, timeout=patience) if patience else PartialState(cpu=cpu)
-
-
-def bfloat16_computes(device: torch.device) -> bool:
-    """Whether the device multiplies in bfloat16 itself; elsewhere bfloat16 is slower than float32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    able = torch.cpu.get_capabilities()
-    return device.type == "cpu" and bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 def make_accelerator(config: TrainingConfig) -> Accelerator:

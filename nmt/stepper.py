@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from data.errors import UserError
 from data.source import Source
 from nmt.decoder import Decoder, DecoderState
+from nmt.device import bfloat16_computes
 from nmt.model import SequenceModel
-from nmt.processes import bfloat16_computes
 
 Precision = Literal["float32", "bfloat16", "int8"]
 

@@ -16,7 +16,7 @@ from data.errors import UserError
 from data.text_files import read_lines
 from nmt.checkpoint import load_model
 from nmt.config import ModelConfig
-from nmt.processes import bfloat16_computes
+from nmt.device import bfloat16_computes
 from nmt.search import SearchOptions
 from nmt.stepper import Precision
 from nmt.translator import Translator

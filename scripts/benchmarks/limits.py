@@ -7,7 +7,7 @@ import torch
 from rich.table import Table
 from torch import Tensor, nn
 
-from nmt.processes import bfloat16_computes
+from nmt.device import bfloat16_computes
 from scripts.benchmarks.timing import alternate, table
 
 

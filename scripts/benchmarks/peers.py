@@ -24,7 +24,7 @@ from data.prepare import prepare
 from data.readers import ParallelText
 from data.text_files import fingerprint, read_lines
 from data.tokenizer import SPECIAL_IDS, UNK_ID, TokenizerConfig
-from nmt.processes import bfloat16_computes
+from nmt.device import bfloat16_computes
 from scripts.benchmarks.child import FailureError, Ran, last_line, run
 from scripts.benchmarks.peer_programs import LANGUAGES, PARTS, PEERS, REPORT_EVERY, Lesson, Ours, Program, Texts
 from scripts.benchmarks.peer_rounds import PLAIN, Comparison, Rounds

@@ -14,7 +14,6 @@ from captioning.cnn import ImageNetwork, Preprocessing, fast, load_network
 from captioning.pretrained import weights_file
 from data.errors import UserError
 from data.text_files import fingerprint
-from nmt import processes
 
 # ImageNet's numbers of what scikit-image's photos show; of an astronaut ImageNet has no class
 PHOTOS = {"chelsea": 285, "coffee": 967, "rocket": 657}  # Egyptian cat, espresso, missile
@@ -166,7 +165,7 @@ def test_batch_norm_that_follows_no_convolution_stays():
 
 
 def test_bfloat16_where_the_device_computes_in_it(lite, monkeypatch):
-    monkeypatch.setattr(processes, "bfloat16_computes", lambda device: True)
+    monkeypatch.setattr(device, "bfloat16_computes", lambda where: True)
     quick, pixels = fast(lite), noise(2, 96)
     assert next(quick.parameters()).dtype == torch.bfloat16
     with torch.no_grad():
