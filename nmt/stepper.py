@@ -59,6 +59,11 @@ def _lay_out(decoder: Decoder, precision: Precision, device: torch.device) -> De
     """A decoder that shares its weights with the one given where it need not change them."""
     made = copy.deepcopy(decoder, {id(weight): weight for weight in decoder.parameters()})
     made.output = _widened(decoder.output)
+    if precision == "float32":
+        for module in made.modules():
+            if isinstance(module, nn.Linear | nn.RNNBase):
+                for name, weight in list(module.named_parameters(recurse=False)):
+                    setattr(module, name, nn.Parameter(_by_column(weight), requires_grad=False))
     if precision == "bfloat16":
         if not bfloat16_computes(device):
             raise UserError(f"precision bfloat16: this {device.type} does not compute in it: choose float32 or int8")
@@ -75,6 +80,11 @@ def _lay_out(decoder: Decoder, precision: Precision, device: torch.device) -> De
         made.stack.layers = nn.ModuleList(Int8Cell(layer) for layer in made.stack.layers)
         made.stack.advance = _INT8_CELLS[made.stack.cell]
     return made
+
+
+def _by_column(weight: Tensor) -> Tensor:
+    """The same matrix, column after column in memory: few rows are multiplied up to twice as fast with it."""
+    return weight.t().contiguous().t()
 
 
 def _widened(layer: nn.Linear) -> nn.Linear:

@@ -14,6 +14,7 @@ from captioning.cnn import ImageNetwork, Preprocessing, fast, load_network
 from captioning.pretrained import weights_file
 from data.errors import UserError
 from data.text_files import fingerprint
+from nmt import device
 
 # ImageNet's numbers of what scikit-image's photos show; of an astronaut ImageNet has no class
 PHOTOS = {"chelsea": 285, "coffee": 967, "rocket": 657}  # Egyptian cat, espresso, missile
