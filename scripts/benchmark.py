@@ -162,7 +162,7 @@ def _measure(what: str, options: Any) -> "tuple[dict[str, Any], RenderableType]"
         case "prepare":
             from scripts.benchmarks import preparing
 
-            prepared = preparing.measure_prepare(options.pairs, options.data / "fra.txt", rounds)
+            prepared = preparing.measure_prepare(options.pairs, options.data / "fra.txt", rounds, threads)
             return asdict(prepared), preparing.render(prepared)
         case "caption":
             from scripts.benchmarks import captioning

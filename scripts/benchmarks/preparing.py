@@ -1,7 +1,6 @@
 """How fast a large corpus is prepared, and what memory it takes."""
 
 import itertools
-import json
 import shutil
 import statistics
 import subprocess
@@ -19,20 +18,25 @@ from data.text_files import read_lines
 from scripts.benchmarks.timing import table
 
 _SCRIPT = Path(__file__).parents[1] / "prepare_translation.py"
+_PLAIN = Path(__file__).parent / "plain_prepare.py"
 _SAMPLE_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
 class PrepareMeasurement:
-    """What preparing a corpus took, round by round; peak_mb sums the proportional share of memory of all processes."""
+    """What preparing a corpus took, round by round, in our way and in that of tutorials.
+
+    seconds: from starting the command to its end; ours also cleans, checks, splits and writes what it prepares
+    peak_mb: the proportional share of memory of all its processes together
+    """
 
     pairs: int
-    seconds: list[float]
-    pairs_per_second: list[float]
-    peak_mb: list[float]
+    workers: int
+    seconds: dict[str, list[float]]
+    peak_mb: dict[str, list[float]]
 
 
-def measure_prepare(pairs: int, corpus: Path, rounds: int) -> PrepareMeasurement:
+def measure_prepare(pairs: int, corpus: Path, rounds: int, workers: int) -> PrepareMeasurement:
     """Prepare `pairs` lines of a TSV file, repeated as often as that takes, with scripts/prepare_translation.py.
 
     Raises:
@@ -46,17 +50,18 @@ def measure_prepare(pairs: int, corpus: Path, rounds: int) -> PrepareMeasurement
                 for line in itertools.islice(read_lines(corpus), left):
                     file.write(line + "\n")
                     left -= 1
-        command = [sys.executable, str(_SCRIPT)]
-        command += ["--train.files", str(folder / "train.tsv"), "--target.language", "fr"]
-        command += ["--holdout.valid", "1000", "--holdout.test", "1000", "--out"]
-        found = PrepareMeasurement(pairs, [], [], [])
-        for number in range(rounds):
-            prepared = folder / f"prepared{number}"
-            found.peak_mb.append(_peak_memory([*command, str(prepared)]) / 1e6)
-            report = json.loads((prepared / "report.json").read_text(encoding="utf-8"))
-            found.seconds.append(report["seconds"])
-            found.pairs_per_second.append(report["pairs_per_second"])
-            shutil.rmtree(prepared)
+        ours = [sys.executable, str(_SCRIPT), "--workers", str(workers)]
+        ours += ["--train.files", str(folder / "train.tsv"), "--target.language", "fr"]
+        ours += ["--holdout.valid", "1000", "--holdout.test", "1000", "--out", str(folder / "prepared")]
+        plain = [sys.executable, str(_PLAIN), str(folder / "train.tsv"), "fr"]
+        ways = {"the prepare stage": ours, "plain, one process": plain}
+        found = PrepareMeasurement(pairs, workers, {way: [] for way in ways}, {way: [] for way in ways})
+        for _ in range(rounds):
+            for way, command in ways.items():
+                began = time.perf_counter()
+                found.peak_mb[way].append(_peak_memory(command) / 1e6)
+                found.seconds[way].append(time.perf_counter() - began)
+            shutil.rmtree(folder / "prepared")
     return found
 
 
@@ -91,11 +96,14 @@ def _peak_memory(command: Sequence[str]) -> int:
 
 
 def render(found: PrepareMeasurement) -> Table:
-    row = {
-        "pairs": f"{found.pairs:,}",
-        "seconds": f"{statistics.median(found.seconds):.1f}",
-        "pairs/s": f"{statistics.median(found.pairs_per_second):,.0f}",
-        "rounds": ", ".join(f"{rate:,.0f}" for rate in found.pairs_per_second),
-        "peak memory (MB)": f"{max(found.peak_mb):,.0f}",
-    }
-    return table("Preparing a corpus", [row])
+    rows = [
+        {
+            "way": way,
+            "seconds": f"{statistics.median(seconds):.1f}",
+            "rounds": ", ".join(f"{each:.1f}" for each in seconds),
+            "pairs/s": f"{found.pairs / statistics.median(seconds):,.0f}",
+            "peak memory (MB)": f"{max(found.peak_mb[way]):,.0f}",
+        }
+        for way, seconds in found.seconds.items()
+    ]
+    return table(f"Preparing {found.pairs:,} pairs, {found.workers} worker(s)", rows)

@@ -20,7 +20,7 @@ from nmt.config import ModelConfig, TrainingConfig
 from nmt.processes import make_accelerator
 from scripts import benchmark
 from scripts.benchmark import main
-from scripts.benchmarks import captioning, decoding, starting, training
+from scripts.benchmarks import captioning, decoding, preparing, starting, training
 from scripts.benchmarks.commands import first_line, peak_memory
 from scripts.benchmarks.corpora import RandomText
 from scripts.benchmarks.limits import Shape, measure_limits
@@ -150,6 +150,16 @@ def test_commands_are_timed_to_their_first_line_and_their_memory_is_their_own():
     assert small < large - 25_000_000 and small < held.nbytes
     with pytest.raises(UserError, match="no such thing"):
         peak_memory([sys.executable, "-c", "raise SystemExit('no such thing')"])
+
+
+def test_preparing_is_measured_beside_the_plain_way(tmp_path):
+    pytest.importorskip("psutil", reason="measuring memory needs psutil")
+    (tmp_path / "fra.txt").write_text("".join(f"a dog {i}\tun chien {i}\n" for i in range(2500)))
+    found = preparing.measure_prepare(3000, tmp_path / "fra.txt", 1, 1)
+    assert all(seconds[0] > 0 and found.peak_mb[way][0] > 5 for way, seconds in found.seconds.items())
+    assert preparing.render(found).row_count == 2
+    with pytest.raises(UserError, match="cannot be read"):
+        preparing.measure_prepare(3000, tmp_path / "missing.txt", 1, 1)
 
 
 def test_decoding_is_measured_with_a_trained_model(monkeypatch, tmp_path):
