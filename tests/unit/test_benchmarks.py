@@ -158,7 +158,7 @@ def test_preparing_is_measured_beside_the_plain_way(tmp_path):
     found = preparing.measure_prepare(3000, tmp_path / "fra.txt", 1, 1)
     assert all(seconds[0] > 0 and found.peak_mb[way][0] > 5 for way, seconds in found.seconds.items())
     assert preparing.render(found).row_count == 2
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="no such file"):
         preparing.measure_prepare(3000, tmp_path / "missing.txt", 1, 1)
 
 
