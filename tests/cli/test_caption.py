@@ -42,9 +42,10 @@ class StubCaptioner:
 
     calls: list[tuple[list[str], SearchOptions, int]] = field(default_factory=list)
     loaded: list[str] = field(default_factory=list)
+    precision: str = ""
 
-    def load(self, path: list[str]) -> "StubCaptioner":
-        self.loaded = path
+    def load(self, path: list[str], *, precision: str) -> "StubCaptioner":
+        self.loaded, self.precision = path, precision
         return self
 
     def caption(self, images: Sequence[Path], options: SearchOptions, *, first_image: int) -> list[StubCaption]:
@@ -201,8 +202,8 @@ def test_options_reach_the_model(caption: Call, stub: StubCaptioner, monkeypatch
     options = SearchOptions(sample=True, temperature=0.5, top_k=4, top_p=0.9, seed=7, n_best=9)
     assert stub.calls[-1][1] == options
     assert asked == [2]
-    caption("--model", "N", "1.png")
-    assert stub.loaded == ["M", "N"]
+    caption("--model", "N", "--precision", "int8", "1.png")
+    assert (stub.loaded, stub.precision) == (["M", "N"], "int8")
 
 
 def test_an_empty_list_gives_nothing(caption: Call, monkeypatch: pytest.MonkeyPatch) -> None:
