@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from data.tokenizer import BOS_ID, PAD_ID
 
 _TOKENS_AT_ONCE = 512  # their scores still lie in a processor's cache when they are read again
-_WIDTH = 16  # vocabularies of other than a multiple of this are multiplied up to a third slower
+WIDTH = 16  # vocabularies of other than a multiple of this are multiplied up to a third slower
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
         mixed = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
         precision = torch.get_autocast_dtype(device) if mixed else outputs.dtype
         exact = torch.promote_types(precision, torch.float32)
-        extra = -vocabulary % _WIDTH
+        extra = -vocabulary % WIDTH
         wide = F.pad(weight, (0, 0, 0, extra)).to(precision)
         shift = F.pad(bias, (0, extra), value=-torch.inf).to(precision)  # no probability for what is no word
         if weights is not None:

@@ -63,7 +63,7 @@ def _lay_out(decoder: Decoder, precision: Precision, device: torch.device) -> De
         for module in made.modules():
             if isinstance(module, nn.Linear | nn.RNNBase):
                 for name, weight in list(module.named_parameters(recurse=False)):
-                    setattr(module, name, nn.Parameter(_by_column(weight), requires_grad=False))
+                    setattr(module, name, nn.Parameter(by_column(weight), requires_grad=False))
     if precision == "bfloat16":
         if not bfloat16_computes(device):
             raise UserError(f"precision bfloat16: this {device.type} does not compute in it: choose float32 or int8")
@@ -82,7 +82,7 @@ def _lay_out(decoder: Decoder, precision: Precision, device: torch.device) -> De
     return made
 
 
-def _by_column(weight: Tensor) -> Tensor:
+def by_column(weight: Tensor) -> Tensor:
     """The same matrix, column after column in memory: few rows are multiplied up to twice as fast with it."""
     return weight.t().contiguous().t()
 

@@ -63,8 +63,11 @@ def test_the_plain_loop_learns_and_writes():
 
 def test_limits_are_of_every_precision_that_the_processor_computes_in():
     found = measure_limits(Shape(rows=2, time=3, embedding=4, hidden=4, layers=1, vocabulary=8), rounds=1)
-    assert {one.operation for one in found} == {"matrix product", "LSTM, forward and back"}
-    assert "float32" in {one.precision for one in found} and all(one.gflops > 0 for one in found)
+    assert [one.operation for one in found if one.precision == "float32"] == [
+        "softmax, 6 rows, 8 words", "softmax, 6 rows, 16 words", "LSTM, forward and back", "softmax, 5 rows",
+        "softmax, 5 rows, by column",
+    ]  # fmt: skip
+    assert {"float32", "int8"} <= {one.precision for one in found} and all(one.gflops > 0 for one in found)
 
 
 def test_figures_go_to_a_file_or_it_is_said_why_not(tmp_path):
