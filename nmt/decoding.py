@@ -13,7 +13,7 @@ from nmt.stepper import Stepper
 _SLACK = 5  # tokens beyond what the training text's length ratio allows: short sentences vary more
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def decode(
     steppers: Sequence[Stepper],
     sources: Column,
