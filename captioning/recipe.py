@@ -35,7 +35,8 @@ from data.tokenizer import SPECIAL_IDS
 from nmt.checkpoint import versions
 from nmt.config import ModelConfig, TrainingConfig
 from nmt.model import SequenceModel
-from nmt.recipe import DryRun, Guide, Recipe, command, two_updates
+from nmt.recipe import DryRun, Guide, Recipe, command, resumes, two_updates
+from nmt.run_directory import FIRST_TRAINING, RunDirectory
 from nmt.search import SearchOptions
 from nmt.trainer import TrainingResult
 
@@ -62,6 +63,21 @@ class DrawnScenesConfig:
 
 
 @dataclass(frozen=True)
+class RefineConfig:
+    """Self-critical training after the other (Rennie et al. 2017), of the best model of that.
+
+    Args:
+        updates: How many; 0 is none.
+        learning_rate: The rate of all of them.
+        validate_every: Updates between validations.
+    """
+
+    updates: int = 0
+    learning_rate: float = 5e-5
+    validate_every: int = 50
+
+
+@dataclass(frozen=True)
 class CaptionRecipe(Recipe):
     """The settings of every stage; a file in scripts/recipes/ has these sections."""
 
@@ -71,6 +87,7 @@ class CaptionRecipe(Recipe):
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=CaptionTrainingConfig)
     stage: StageConfig = field(default_factory=StageConfig)
+    refine: RefineConfig = field(default_factory=RefineConfig)
     search: SearchOptions = field(default_factory=SearchOptions)
 
     def prepare_data(self, out: Path, base: Path | None, console: Console) -> None:
@@ -87,8 +104,34 @@ class CaptionRecipe(Recipe):
         console.print(render_report(prepare_captioning(self.prepare, prepared, console, base=base)))
 
     def train(self, out: Path, resume: bool, console: Console) -> TrainingResult:
+        if not self.refine.updates:
+            return self._train(out, out, self.training, self.stage, resume, console)
+        first = out / FIRST_TRAINING
+        if not RunDirectory(first).model.exists():
+            result = self._train(out, first, self.training, self.stage, resume, console)
+            if result.model is None:
+                return result
+            console.print(f"The first training {result.reason}.", highlight=False)
+        refined = replace(
+            self.training,
+            learning_rate=self.refine.learning_rate,
+            schedule="constant",
+            warmup_updates=0,
+            label_smoothing=0.0,
+            sampled_softmax=0,
+            max_updates=self.refine.updates,
+            max_epochs=self.refine.updates,  # at most: an epoch has an update
+            validate_every=self.refine.validate_every,
+        )
+        stage = StageConfig(start=str(first / "model"), self_critical=True)
+        return self._train(out, out, refined, stage, resume, console)
+
+    def _train(
+        self, out: Path, run: Path, training: TrainingConfig, stage: StageConfig, resume: bool, console: Console
+    ) -> TrainingResult:
+        again = resumes(run, resume)
         return train_captioning(
-            out / "data", out, self.image, self.model, self.training, self.stage, resume=resume, console=console
+            out / "data", run, self.image, self.model, training, stage, resume=again, console=console
         )
 
     def scored_split(self, out: Path) -> str | None:
