@@ -1,9 +1,10 @@
 """scripts/run.py: every recipe is sound, and a tiny one runs through all stages once."""
 
+import io
 import json
-import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from data.errors import UserError
 from nmt.config import ModelConfig
 from nmt.recipe import DryRun, claim_run
 from nmt.translation_recipe import GenerateConfig, TranslationRecipe, generate
-from scripts.run import RECIPES, read_recipe
+from scripts.command import run as run_command
+from scripts.run import RECIPES, main, read_recipe
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "run.py"
 NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
@@ -27,9 +29,16 @@ TINY = [
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
-    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    """The command, in this process: it would import torch for seconds each time."""
+    words, out, messages, code = [str(SCRIPT), *map(str, arguments)], io.StringIO(), io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(messages):
+        patch.setattr(sys, "argv", words)
+        patch.setenv("COLUMNS", "100")
+        try:
+            run_command("run.py", main)
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+    return subprocess.CompletedProcess(words, code, out.getvalue(), messages.getvalue())
 
 
 @pytest.mark.parametrize("name", NAMES)
