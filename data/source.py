@@ -129,6 +129,9 @@ class Ragged:
     def __len__(self) -> int:
         return len(self.lengths)
 
+    def row(self, i: int) -> npt.NDArray[np.int32]:
+        return self.values[self.offsets[i] : self.offsets[i] + self.lengths[i]]
+
     def collate(self, rows: npt.NDArray[np.int64], *, reverse: bool) -> TextSource:
         return TextSource(torch.from_numpy(self.padded(rows, reverse=reverse)), torch.from_numpy(self.lengths[rows]))
 
