@@ -87,22 +87,15 @@ def _cells(pools: Iterable[Pool]) -> Iterator[tuple[Integers, Integers, Integers
         part = np.cumsum(heights * widths) // _CELLS
         starts = np.flatnonzero(np.diff(part, prepend=-1)).tolist()
         for start, end in zip(starts, [*starts[1:], len(part)], strict=True):
-            rows = slice(start, end)
+            rows = np.arange(start, end)
             height, width = heights[rows], widths[rows]
-            target = _taken(pool.target, rows)
+            target = pool.target.taken(rows).astype(np.int64)
             high = np.repeat(height, width)  # of each target word
             place = np.repeat(np.arange(len(target)), high)
             source_place = np.arange(len(place)) - np.repeat(np.cumsum(high) - high, high)
             offset = np.repeat(np.repeat(pool.source.offsets[rows], width), high)
             values = pool.source.values[np.maximum(offset + source_place - 1, 0)].astype(np.int64)
             yield np.where(source_place == 0, NULL_ID, values), target[place], place, high
-
-
-def _taken(column: Ragged, rows: slice) -> Integers:
-    """The values of these rows, one after the other."""
-    offsets, lengths = column.offsets[rows], column.lengths[rows]
-    within = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return column.values[np.repeat(offsets, lengths) + within].astype(np.int64)
 
 
 def _merged(keys: Integers, values: Numbers, more: Integers, counts: Numbers) -> tuple[Integers, Numbers]:

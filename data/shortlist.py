@@ -34,8 +34,8 @@ class Shortlist:
         Args:
             forced: Target ids that must be among them.
         """
-        lists = [self.by_source.row(i) for i in np.unique(sources)]
-        return np.unique(np.concatenate([self.always, *lists, *(np.array(ids, np.int64) for ids in forced)]))
+        listed = self.by_source.taken(np.unique(sources))
+        return np.unique(np.concatenate([self.always, listed, *(np.array(ids, np.int64) for ids in forced)]))
 
     def save(self, path: Path, source: Tokenizer, target: Tokenizer) -> None:
         """Write it, with what tells these vocabularies; raises UserError if the file cannot be written."""

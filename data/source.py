@@ -129,8 +129,11 @@ class Ragged:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def row(self, i: int) -> npt.NDArray[np.int32]:
-        return self.values[self.offsets[i] : self.offsets[i] + self.lengths[i]]
+    def taken(self, rows: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
+        """The values of these rows, one after the other."""
+        lengths = self.lengths[rows]
+        starts = np.repeat(self.offsets[rows] - (np.cumsum(lengths) - lengths), lengths)
+        return self.values[starts + np.arange(len(starts))]
 
     def collate(self, rows: npt.NDArray[np.int64], *, reverse: bool) -> TextSource:
         return TextSource(torch.from_numpy(self.padded(rows, reverse=reverse)), torch.from_numpy(self.lengths[rows]))

@@ -41,7 +41,7 @@ def learn_shortlist(corpus: Corpus, sizes: tuple[int, int], *, best: int, freque
     by_source = Ragged(found.targets.astype(np.int32), np.cumsum(lengths) - lengths, lengths)
     counts = sum((np.bincount(pool.target.values, minlength=sizes[1]) for pool in pools()), np.zeros(sizes[1]))
     top = np.argsort(-counts, kind="stable")[:frequent]
-    always = np.concatenate([np.arange(SPECIAL_IDS), top, by_source.row(NULL_ID)])
+    always = np.concatenate([np.arange(SPECIAL_IDS), top, by_source.taken(np.array([NULL_ID]))])
     return Shortlist(by_source, np.unique(always))
 
 
@@ -68,7 +68,8 @@ def measure_coverage(shortlist: Shortlist, pools: Iterable[Pool], vocabulary: in
     for pool in pools:
         assert isinstance(pool.source, Ragged)
         for i in range(len(pool.rows)):
-            found, target = shortlist.words(pool.source.row(i)), pool.target.row(i)
+            source, target = (side.taken(np.array([i])) for side in (pool.source, pool.target))
+            found = shortlist.words(source)
             target = target[target != UNK_ID]
             covered += int(np.isin(target, found).sum())
             words, sentences, listed = words + len(target), sentences + 1, listed + len(found)

@@ -49,7 +49,7 @@ def _parser() -> Parser:
 
     add = add_search(parser, "translation", "line")
     add("--shortlist", metavar="FILE",
-        help="from scripts/make_shortlist.py: choose from words that are likely for the input, which is faster")  # fmt: skip
+        help="choose from words likely for the input, for speed: what scripts/make_shortlist.py wrote")  # fmt: skip
     add("--scores", action="store_true", help="write the score and a tab before each translation")
     add("--prefix", default="", metavar="TEXT", help="begin every translation with this")
     add("--allow-unknown", action="store_true", help="let <unk> be written")
