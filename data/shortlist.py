@@ -7,6 +7,7 @@ beside these the most frequent target words. They align with fast_align; here IB
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +41,11 @@ class Shortlist:
     def save(self, path: Path, source: Tokenizer, target: Tokenizer) -> None:
         """Write it, with what tells these vocabularies; raises UserError if the file cannot be written."""
         lengths = self.by_source.lengths
-        tensors = {"lengths": lengths, "targets": self.by_source.values, "always": self.always}
+        tensors: dict[str, npt.NDArray[Any]] = {
+            "lengths": lengths,
+            "targets": self.by_source.values,
+            "always": self.always,
+        }
         metadata = {"source": source.fingerprint, "target": target.fingerprint}
         write_bytes(path, safetensors.numpy.save(tensors, metadata))
 

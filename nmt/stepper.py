@@ -36,7 +36,7 @@ class Stepper:
         self.precision = precision
         with torch.no_grad():
             self._decoder = _lay_out(model.decoder, precision, self.device)
-        self._output = self._decoder.output
+        self._output: nn.Module = self._decoder.output
         self._words: Int[Tensor, " width"] | None = None  # of the vocabulary, if only some of it may be written
 
     @torch.no_grad()

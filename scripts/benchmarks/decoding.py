@@ -76,9 +76,8 @@ def measure_decoding(
     translators = {str(precision): Translator([trained], precision=precision) for precision in precisions}
     if shortlist:
         allowed = Shortlist.load(shortlist, trained.source, trained.target)
-        for precision in precisions:
-            made = Translator([trained], precision=precision, shortlist=allowed)
-            translators[f"{precision}, with shortlist"] = made
+        for one in precisions:
+            translators[f"{one}, with shortlist"] = Translator([trained], precision=one, shortlist=allowed)
     texts = {name: [one.text for one in each.translate(lines, beam)] for name, each in translators.items()}
     written = [len(one.hypotheses[0].tokens) for one in translators["float32"].translate(few, greedy)]
     ids = [trained.source.encode(line) for line in few]
