@@ -50,6 +50,11 @@ def atomic_directory(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Replace a small file by this text, as `write_bytes` does."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Replace a small file whole or not at all; raises UserError as `atomic_directory` does.
 
     What is there and is no regular file, such as /dev/null, is written to and stays what it is.
@@ -57,10 +62,10 @@ def write_text(path: Path, text: str) -> None:
     temporary = path.with_name(f"{_TEMPORARY}{path.name}")
     try:
         if path.exists() and not path.is_file():
-            path.write_text(text, encoding="utf-8")
+            path.write_bytes(content)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
         _flush_entry(temporary)
         temporary.replace(path)
     except OSError as error:

@@ -129,6 +129,12 @@ class Ragged:
     def __len__(self) -> int:
         return len(self.lengths)
 
+    def taken(self, rows: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
+        """The values of these rows, one after the other."""
+        lengths = self.lengths[rows]
+        starts = np.repeat(self.offsets[rows] - (np.cumsum(lengths) - lengths), lengths)
+        return self.values[starts + np.arange(len(starts))]
+
     def collate(self, rows: npt.NDArray[np.int64], *, reverse: bool) -> TextSource:
         return TextSource(torch.from_numpy(self.padded(rows, reverse=reverse)), torch.from_numpy(self.lengths[rows]))
 

@@ -6,6 +6,7 @@ how the training text was treated.
 """
 
 import functools
+import hashlib
 import io
 import re
 import unicodedata
@@ -173,6 +174,11 @@ class Tokenizer:
         proto = ModelProto.FromString(self._model)
         proto.trainer_spec.accept_language[:] = [language]
         return Tokenizer(proto.SerializeToString())
+
+    @property
+    def fingerprint(self) -> str:
+        """The SHA-256 of its file, in hexadecimal."""
+        return hashlib.sha256(self._model).hexdigest()
 
     def __len__(self) -> int:
         return int(self._pieces.get_piece_size())

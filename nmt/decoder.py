@@ -126,6 +126,13 @@ class Decoder(nn.Module):
         self, tokens: Int[Tensor, " rows"], state: DecoderState
     ) -> tuple[Float[Tensor, "rows vocabulary"], DecoderState]:
         """Scores of the next word after one more token."""
+        outputs, state = self.advance(tokens, state)
+        return self.output(outputs), state
+
+    def advance(
+        self, tokens: Int[Tensor, " rows"], state: DecoderState
+    ) -> tuple[Float[Tensor, "rows features"], DecoderState]:
+        """What the output layer is to read after one more token."""
         vector = state.vector
         if vector is not None:
             vector = vector.repeat_interleave(len(tokens) // len(vector), 0)
@@ -135,7 +142,7 @@ class Decoder(nn.Module):
             # the hypotheses of a sentence ask together, as the steps of a target do in training
             asked = outputs.view(len(state.memory.mask), -1, outputs.shape[1])
             outputs = self.attention(asked, state.memory).outputs.flatten(0, 1)
-        return self.output(self._projected(outputs)), DecoderState(recurrent, state.vector, state.memory)
+        return self._projected(outputs), DecoderState(recurrent, state.vector, state.memory)
 
     def _inputs(self, tokens: Int[Tensor, "*rows"], vector: Tensor | None) -> Float[Tensor, "*rows inputs"]:
         """What the recurrent stack reads: the word before, and beside it the source's vector; either may be missing."""

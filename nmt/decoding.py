@@ -1,12 +1,14 @@
 """From sources to hypotheses: sorted batches through search, results back in order."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from data.length_ratio import LengthRatio
-from data.source import Column, Source
+from data.shortlist import Shortlist
+from data.source import Column, Source, TextSource
 from nmt.search import Ensembled, Hypothesis, SearchOptions, average, search
 from nmt.stepper import Stepper
 
@@ -23,8 +25,12 @@ def decode(
     batch_tokens: int = 4096,
     prefixes: Sequence[Sequence[int]] | None = None,
     seeds: Sequence[int] | None = None,
+    shortlist: Shortlist | None = None,
 ) -> list[list[Hypothesis]]:
     """The n best hypotheses for each source, in the order of the sources.
+
+    With a shortlist, log-probabilities are normalised over what it allows the sources of a batch together. So they are
+    larger than the model's own, and depend a little on what is decoded together.
 
     Args:
         steppers: One, or an ensemble of several with the same vocabularies.
@@ -33,6 +39,7 @@ def decode(
         batch_tokens: The most cells of a batch: sources times beam times the longest of them.
         prefixes: What each translation must begin with.
         seeds: What tells the sources of a sample apart; by default their places.
+        shortlist: The target ids for each source id, of text, that search is to choose from; by default from all.
     """
     lengths = sources.lengths.tolist()
     order = sorted(range(len(lengths)), key=lambda i: lengths[i])
@@ -51,6 +58,7 @@ def decode(
             ratio,
             [prefixes[i] for i in rows] if prefixes else None,
             [seeds[i] if seeds else i for i in rows],
+            shortlist,
         )
         for i, hypotheses in zip(rows, results, strict=True):
             found[i] = hypotheses
@@ -65,7 +73,16 @@ def _decode_batch(
     ratio: LengthRatio,
     prefixes: list[Sequence[int]] | None,
     seeds: list[int],
+    shortlist: Shortlist | None,
 ) -> list[list[Hypothesis]]:
+    if shortlist is not None:
+        assert isinstance(source, TextSource)
+        words = shortlist.words(source.ids.numpy(), prefixes or [])
+        allowed = torch.from_numpy(words).to(steppers[0].device)
+        steppers = [stepper.restricted(allowed) for stepper in steppers]
+        prefixes = [np.searchsorted(words, prefix).tolist() for prefix in prefixes] if prefixes else None
+        found = _decode_batch(steppers, source, options, ratio, prefixes, seeds, None)
+        return [[replace(one, tokens=words[one.tokens].tolist()) for one in each] for each in found]
     source = source.to(steppers[0].device)
     lengths = source.lengths.to(steppers[0].device)
     shortest = (lengths * ratio.low).floor().long()

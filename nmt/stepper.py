@@ -36,6 +36,24 @@ class Stepper:
         self.precision = precision
         with torch.no_grad():
             self._decoder = _lay_out(model.decoder, precision, self.device)
+        self._output: nn.Module = self._decoder.output
+        self._words: Int[Tensor, " width"] | None = None  # of the vocabulary, if only some of it may be written
+
+    @torch.no_grad()
+    def restricted(self, words: Int[Tensor, " words"]) -> "Stepper":
+        """The same for these words of the vocabulary only, which are called by their places among them.
+
+        Log-probabilities are normalised over these words, and so are larger than those of the whole vocabulary.
+        """
+        made, extra = copy.copy(self), -len(words) % _WIDTH
+        made._words = F.pad(words, (0, extra))
+        # 8 bits are packed anew: the packed form has no rows to take
+        full = self.model.decoder.output if self.precision == "int8" else self._decoder.output
+        weight, bias = full.weight.index_select(0, made._words), full.bias.index_select(0, made._words)
+        bias[len(words) :] = -torch.inf
+        layer = _linear(weight, bias)
+        made._output = Int8Linear(layer) if self.precision == "int8" else layer
+        return made
 
     def start(self, source: Source) -> DecoderState:
         """The state that search begins with, one row a sentence."""
@@ -45,9 +63,13 @@ class Stepper:
     def step(
         self, tokens: Int[Tensor, " rows"], state: DecoderState
     ) -> tuple[Float[Tensor, "rows width"], DecoderState]:
-        """Log-probabilities of the next word, -inf beyond the vocabulary: the step that search takes."""
+        """Log-probabilities of the next word, -inf beyond the vocabulary (or the words that there are in it): the step
+        that search takes."""
+        if self._words is not None:
+            tokens = self._words[tokens]
         with self._mixed():
-            scores, state = self._decoder.step(tokens, state)
+            outputs, state = self._decoder.advance(tokens, state)
+            scores = self._output(outputs)
         return torch.log_softmax(scores.float(), dim=-1), state
 
     def _mixed(self) -> contextlib.AbstractContextManager[object]:
@@ -90,10 +112,14 @@ def by_column(weight: Tensor) -> Tensor:
 def _widened(layer: nn.Linear) -> nn.Linear:
     """The same with outputs of -inf added up to a multiple of _WIDTH."""
     extra = -layer.out_features % _WIDTH
-    wide = nn.Linear(layer.in_features, layer.out_features + extra, device="meta")
-    wide.weight = nn.Parameter(F.pad(layer.weight, (0, 0, 0, extra)), requires_grad=False)
-    wide.bias = nn.Parameter(F.pad(layer.bias, (0, extra), value=-torch.inf), requires_grad=False)
-    return wide
+    return _linear(F.pad(layer.weight, (0, 0, 0, extra)), F.pad(layer.bias, (0, extra), value=-torch.inf))
+
+
+def _linear(weight: Float[Tensor, "outputs features"], bias: Float[Tensor, " outputs"]) -> nn.Linear:
+    """A linear layer of these weights, which do not learn."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
+    layer.weight, layer.bias = nn.Parameter(weight, requires_grad=False), nn.Parameter(bias, requires_grad=False)
+    return layer
 
 
 # torch's kernels for products of 8-bit integers, which torch.ao.nn.quantized.dynamic is made of, too

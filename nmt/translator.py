@@ -29,6 +29,7 @@ from jaxtyping import Float
 from data.dialogues import clip
 from data.errors import UserError
 from data.length_ratio import LengthRatio
+from data.shortlist import Shortlist
 from data.source import Ragged
 from data.tokenizer import UNK_ID, Tokenizer
 from nmt.checkpoint import TrainedModel, load_model
@@ -74,7 +75,12 @@ class Translator:
     """A model, or an ensemble of several that share their vocabularies, with its tokenizers."""
 
     def __init__(
-        self, models: Sequence[TrainedModel], names: Sequence[str] = (), *, precision: Precision = "float32"
+        self,
+        models: Sequence[TrainedModel],
+        names: Sequence[str] = (),
+        *,
+        precision: Precision = "float32",
+        shortlist: Shortlist | None = None,
     ) -> None:
         """Puts the models into evaluation mode, and translates with the weights that they have now.
 
@@ -82,6 +88,7 @@ class Translator:
             models: At least one.
             names: What error messages call them.
             precision: What decoding is computed in: see `nmt.stepper.Stepper`.
+            shortlist: What translations are made of, given their sources: see `nmt.decoding.decode`.
 
         Raises:
             UserError: The models do not fit together, or the device does not compute in that precision.
@@ -93,7 +100,7 @@ class Translator:
             check_pair(first, model, names[0], name)
             model.model.eval()
         self._models, self._name = [model.model for model in models], ", ".join(names)
-        self._steppers = [Stepper(model, precision) for model in self._models]
+        self._steppers, self._shortlist = [Stepper(model, precision) for model in self._models], shortlist
         self.has_attention = any(model.decoder.attention is not None for model in self._models)
         self._source, self._target = first.source, first.target
         ratios = [model.length_ratio for model in models]
@@ -109,17 +116,25 @@ class Translator:
         device: torch.device | None = None,
         *,
         precision: Precision = "float32",
+        shortlist: Path | str | None = None,
     ) -> "Translator":
         """Read a model directory, or several for an ensemble; by default onto the GPU if there is one.
 
+        Args:
+            shortlist: A file that scripts/make_shortlist.py has made for these models.
+
         Raises:
             UserError: A directory is none, is damaged, or does not fit the others, or the device does not compute in
-                that precision.
+                that precision; or the shortlist is none or was made for other vocabularies.
         """
         paths = [Path(path)] if isinstance(path, Path | str) else [Path(one) for one in path]
         if not paths:
             raise ValueError("no model directory given")
-        return cls([load_model(one, device) for one in paths], [str(one) for one in paths], precision=precision)
+        models, allowed = [load_model(one, device) for one in paths], None
+        if shortlist is not None:
+            assert models[0].source is not None
+            allowed = Shortlist.load(Path(shortlist), models[0].source, models[0].target)
+        return cls(models, [str(one) for one in paths], precision=precision, shortlist=allowed)
 
     def translate(
         self,
@@ -182,6 +197,7 @@ class Translator:
             batch_tokens=batch_tokens,
             prefixes=[forced[i] if part == 0 else [] for i, part in places],
             seeds=[(part << 40) + first_line + i for i, part in places],
+            shortlist=self._shortlist,
         )
         coverages = None
         if any(penalties):

@@ -26,16 +26,25 @@ class TranslatorPool:
     To be used in a `with` statement, and not from code that runs when its module is imported.
     """
 
-    def __init__(self, paths: Sequence[str], processes: int, *, precision: Precision, threads: int = 1) -> None:
+    def __init__(
+        self,
+        paths: Sequence[str],
+        processes: int,
+        *,
+        precision: Precision,
+        threads: int = 1,
+        shortlist: str | None = None,
+    ) -> None:
         """
         Args:
             paths: Model directories, of an ensemble if several.
             threads: Processor threads of each process.
+            shortlist: As for `Translator.load`.
         """
         self.processes = processes
         # not forked: this process may run threads
         self._executor = concurrent.futures.ProcessPoolExecutor(
-            processes, multiprocessing.get_context("spawn"), _begin, (list(paths), precision, threads)
+            processes, multiprocessing.get_context("spawn"), _begin, (list(paths), precision, threads, shortlist)
         )
 
     def __enter__(self) -> "TranslatorPool":
@@ -76,11 +85,11 @@ class TranslatorPool:
             ) from error
 
 
-def _begin(paths: list[str], precision: Precision, threads: int) -> None:
+def _begin(paths: list[str], precision: Precision, threads: int, shortlist: str | None) -> None:
     global _own
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits for this one
     torch.set_num_threads(threads)
-    _own = Translator.load(paths, precision=precision)
+    _own = Translator.load(paths, precision=precision, shortlist=shortlist)
 
 
 def _translate(

@@ -99,6 +99,7 @@ def _add_own(parser: Parser, what: str) -> None:
     if what in ("decode", "all"):
         add("--model", type=path, required=not every, help="Model directory of a translator.")
         add("--source", type=path, required=not every, help="Text to translate.")
+        add("--shortlist", type=Path | None, help="Vocabulary shortlist of the model, to translate with, too.")
     if what in ("caption", "all"):
         name = "--captioner" if every else "--model"
         add(name, type=path, required=not every, help="Model directory of a captioner.")
@@ -150,7 +151,9 @@ def _measure(what: str, options: Any) -> "tuple[dict[str, Any], RenderableType]"
         case "decode":
             from scripts.benchmarks import decoding
 
-            decoded = decoding.measure_decoding(options.model, options.source, options.count, rounds, threads)
+            decoded = decoding.measure_decoding(
+                options.model, options.source, options.count, rounds, threads, options.shortlist
+            )
             return asdict(decoded), decoding.render(decoded)
         case "peers":
             from scripts.benchmarks import peer_rounds, peers

@@ -48,6 +48,8 @@ def _parser() -> Parser:
         help="most cells of a batch (sentences x beam x longest source); more takes more memory")  # fmt: skip
 
     add = add_search(parser, "translation", "line")
+    add("--shortlist", metavar="FILE",
+        help="choose from words likely for the input, for speed: what scripts/make_shortlist.py wrote")  # fmt: skip
     add("--scores", action="store_true", help="write the score and a tab before each translation")
     add("--prefix", default="", metavar="TEXT", help="begin every translation with this")
     add("--allow-unknown", action="store_true", help="let <unk> be written")
@@ -86,11 +88,11 @@ def _translate() -> None:
         torch.set_num_threads(args.threads)
     with contextlib.ExitStack() as stack:
         descriptor, name = _open_input(args.file, stack)
-        translator = Translator.load(args.model, precision=args.precision)
+        translator = Translator.load(args.model, precision=args.precision, shortlist=args.shortlist)
         pool = None
         if args.processes > 1:
-            made = TranslatorPool(args.model, args.processes, precision=args.precision, threads=args.threads or 1)
-            pool = stack.enter_context(made)
+            shared = {"precision": args.precision, "threads": args.threads or 1, "shortlist": args.shortlist}
+            pool = stack.enter_context(TranslatorPool(args.model, args.processes, **shared))
         show = partial(add_translations, stack.enter_context(page), translator) if page else None
         job = Job(translator, options, args.scores, args.prefix, args.batch_tokens, show, pool)
         job.translator.encode_prefix(args.prefix)  # refused even where no line comes

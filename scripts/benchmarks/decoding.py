@@ -13,6 +13,7 @@ import torch
 from rich.console import Group
 
 from data.errors import UserError
+from data.shortlist import Shortlist
 from data.text_files import read_lines
 from nmt.checkpoint import load_model
 from nmt.config import ModelConfig
@@ -54,11 +55,13 @@ class DecodingSpeed:
         return {way: self.counts[way] / timing.seconds for way, timing in self.timings.items()}
 
 
-def measure_decoding(path: Path, source: Path, count: int, rounds: int, threads: int) -> DecodingSpeed:
-    """Translate the first `count` lines of a file.
+def measure_decoding(
+    path: Path, source: Path, count: int, rounds: int, threads: int, shortlist: Path | None = None
+) -> DecodingSpeed:
+    """Translate the first `count` lines of a file; with the vocabulary shortlist, if one is given, and without.
 
     Raises:
-        UserError: the model or the file cannot be read, or there is no line.
+        UserError: the model or a file cannot be read, or there is no line.
     """
     cpu = torch.device("cpu")  # as the plain loop
     trained = load_model(path, cpu)
@@ -70,7 +73,11 @@ def measure_decoding(path: Path, source: Path, count: int, rounds: int, threads:
     greedy, beam = SearchOptions(beam=1), SearchOptions(beam=5)
     precisions: list[Precision] = ["float32", "int8"]
     precisions += ["bfloat16"] if bfloat16_computes(cpu) else []
-    translators = {precision: Translator([trained], precision=precision) for precision in precisions}
+    translators = {str(precision): Translator([trained], precision=precision) for precision in precisions}
+    if shortlist:
+        allowed = Shortlist.load(shortlist, trained.source, trained.target)
+        for one in precisions:
+            translators[f"{one}, with shortlist"] = Translator([trained], precision=one, shortlist=allowed)
     texts = {name: [one.text for one in each.translate(lines, beam)] for name, each in translators.items()}
     written = [len(one.hypotheses[0].tokens) for one in translators["float32"].translate(few, greedy)]
     ids = [trained.source.encode(line) for line in few]

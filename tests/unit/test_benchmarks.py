@@ -14,8 +14,9 @@ from captioning.captioner import Captioner
 from data.batching import Plan
 from data.errors import UserError
 from data.pool import Pool
+from data.shortlist import Shortlist
 from data.source import Ragged
-from data.tokenizer import BOS_ID
+from data.tokenizer import BOS_ID, Tokenizer
 from nmt.config import ModelConfig, TrainingConfig
 from nmt.processes import make_accelerator
 from scripts import benchmark
@@ -177,6 +178,14 @@ def test_decoding_is_measured_with_a_trained_model(monkeypatch, tmp_path):
     assert found.start["translate"] == starting.Process([2.0, 2.0], [3.0, 3.0])
     assert len(commands) == 8 and commands[0][1] == "ein hund\n" and str(model) in commands[0][0]
     Console(quiet=True).print(decoding.render(found))
+    sides = [Tokenizer.load(model / f"{side}.model") for side in ("source", "target")]
+    size = len(sides[1])
+    Shortlist(Ragged.of([[]] * size), np.arange(size)).save(tmp_path / "shortlist", *sides)
+    listed = decoding.measure_decoding(model, source, 3, 1, 1, tmp_path / "shortlist")
+    assert listed.rates.keys() - found.rates.keys() >= {
+        f"{search}, {precision}, with shortlist" for search in ("greedy", "beam 5") for precision in ("float32", "int8")
+    }
+    assert listed.alike["float32, with shortlist"] == 1
 
 
 def test_the_plain_captioner_writes_as_many_words_as_asked():

@@ -66,6 +66,21 @@ def test_bfloat16_is_nearly_enough(config, monkeypatch):
     assert 0 < difference.max() < 0.05
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("config", KINDS)
+@torch.no_grad()
+def test_probabilities_of_some_words_are_normalised_over_them(config, precision, monkeypatch):
+    monkeypatch.setattr(module, "bfloat16_computes", lambda device: True)
+    full, words = Stepper(make(**config), precision), torch.tensor([0, 1, 2, 3, 7, 12, 19])
+    some = full.restricted(words)
+    states = [one.start(random_source(0, [3, 5])) for one in (full, some)]
+    for place in (2, 5, 6, 4):
+        expected, states[0] = full.step(words[[place, 4]], states[0])
+        found, states[1] = some.step(torch.tensor([place, 4]), states[1])
+        assert found.shape[1] % 64 == 0 and (found[:, len(words) :] == -torch.inf).all()
+        torch.testing.assert_close(found[:, : len(words)], expected[:, words].log_softmax(-1))
+
+
 def test_what_the_device_does_not_compute_in_is_refused(monkeypatch):
     monkeypatch.setattr(module, "bfloat16_computes", lambda device: False)
     with pytest.raises(UserError, match="precision bfloat16: this cpu does not compute in it: choose float32"):
