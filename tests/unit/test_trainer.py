@@ -131,7 +131,11 @@ TOGETHER = {name: value for name, value in MODEL_CHANGES.items() if name != ALON
 
 @pytest.mark.parametrize(
     ("section", "changes"),
-    [("model", TOGETHER), ("model", {ALONE: MODEL_CHANGES[ALONE]}), ("training", TRAINING_CHANGES)],
+    [
+        ("model", TOGETHER),
+        ("model", {ALONE: MODEL_CHANGES[ALONE]}),
+        ("training", TRAINING_CHANGES | {"label_smoothing": 0.0}),
+    ],
 )
 def test_every_option_can_be_given_to_the_command(monkeypatch, tmp_path, section, changes):
     from scripts.train_translation import train as command
