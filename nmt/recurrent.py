@@ -87,7 +87,8 @@ class RecurrentStack(nn.Module):
                 step (of its first, for the direction that comes from the end). Without it every step counts.
         """
         state = state or self.zeros(inputs.shape[0], inputs)
-        order = None if lengths is None else _LongestFirst.of(lengths, inputs.device)
+        ragged = lengths is not None and int(lengths.min()) < inputs.shape[1]
+        order = _LongestFirst.of(lengths, inputs.device) if lengths is not None and ragged else None
         ends: list[list[Tensor]] = []
         outputs = inputs
         for i, layer in enumerate(self.layers):
