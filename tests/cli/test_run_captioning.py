@@ -1,6 +1,7 @@
 """All stages of captioning, as commands, on a few drawn scenes."""
 
 import json
+import os
 
 import pytest
 from tiny import ROOT, weights
@@ -20,6 +21,17 @@ training: {max_updates: 30, batch_tokens: 128, learning_rate: 0.01, metric: cide
 search: {beam: 2}
 """
 SCORES = {"bleu1", "bleu2", "bleu3", "bleu4", "meteor", "rouge_l", "cider", "cider_d"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_java(tmp_path_factory):
+    """A Java that fails at once: METEOR would take it ten seconds to start, four times for each evaluation."""
+    java = tmp_path_factory.mktemp("bin") / "java"
+    java.write_text("#!/bin/sh\nexit 1\n")
+    java.chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{java.parent}{os.pathsep}{os.environ['PATH']}")
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ from captioning.encoder import ImageEncoder, encoder_of
 from captioning.evaluation import TrainingImages, evaluate_captions
 from captioning.explanation_page import _shade, add_captions, image_page
 from captioning.features import FeatureStore
+from captioning.meteor import MeteorError
 from captioning.recipe import CaptionRecipe, RefineConfig
 from captioning.self_critical import SelfCritical, reference
 from captioning.train import train_captioning
@@ -51,6 +52,11 @@ def trained(data, tmp_path_factory):
 @pytest.fixture(autouse=True)
 def fast(monkeypatch):
     monkeypatch.setattr(nmt.trainer, "draw_curves", lambda folder: None)
+    monkeypatch.setattr("captioning.coco_metrics.meteor_score", no_meteor)  # Java takes ten seconds to start, each time
+
+
+def no_meteor(corpora):
+    raise MeteorError("not here")
 
 
 def own(folder) -> dict[str, torch.Tensor]:
