@@ -275,6 +275,7 @@ class Ours(Program):
     large_model = "2x512, no attention"
     small_model = "2x128 both ways, 256, general attention"
     batches: ClassVar = {}  # a batch is a budget of tokens, the default of the command
+    precision = "float32"  # of translating
 
     def source(self, texts: Texts) -> Path:
         return texts.readable / "test.de"
@@ -302,7 +303,7 @@ class Ours(Program):
         return Command(self._run("scripts.train_translation", *places, *given), place=_ROOT)
 
     def translate(self, texts: Texts, model: Path, beam: int, threads: int, source: Path, output: Path) -> Command:
-        options = ("--beam", beam, "--threads", threads, "--output", output)
+        options = ("--beam", beam, "--threads", threads, "--precision", self.precision, "--output", output)
         arguments = self._run("scripts.translate", "--model", model / "run" / "model", *options, source)
         return Command(arguments, place=_ROOT)
 
@@ -313,6 +314,12 @@ class Ours(Program):
         )
         # the end of an epoch is reported too, and may be that of a few updates
         return [record[name] for record in records if name in record and record["update"] % REPORT_EVERY == 0]
+
+
+class OursInt8(Ours):
+    """The same model translating with weights of 8 bits."""
+
+    title, precision = "this project, int8", "int8"
 
 
 PEERS: dict[str, type[Program]] = {peer.name: peer for peer in (OpenNMT, Joey, Marian)}

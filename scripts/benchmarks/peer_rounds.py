@@ -10,6 +10,7 @@ from rich.markup import escape
 from scripts.benchmarks.timing import table
 
 PLAIN = "plain loop"
+_NO_PEERS = (PLAIN, "this project, int8")
 
 
 @dataclass
@@ -59,7 +60,7 @@ class Comparison:
         return {
             name: ours / best
             for name, each in {"training": self.training, **self.translating}.items()
-            if (ours := each[0].rate) and (best := max(one.rate for one in each[1:] if one.program != PLAIN))
+            if (ours := each[0].rate) and (best := max(one.rate for one in each[1:] if one.program not in _NO_PEERS))
         }
 
 

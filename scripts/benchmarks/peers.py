@@ -26,7 +26,17 @@ from data.text_files import fingerprint, read_lines
 from data.tokenizer import SPECIAL_IDS, UNK_ID, TokenizerConfig
 from nmt.device import bfloat16_computes
 from scripts.benchmarks.child import FailureError, Ran, last_line, run
-from scripts.benchmarks.peer_programs import LANGUAGES, PARTS, PEERS, REPORT_EVERY, Lesson, Ours, Program, Texts
+from scripts.benchmarks.peer_programs import (
+    LANGUAGES,
+    PARTS,
+    PEERS,
+    REPORT_EVERY,
+    Lesson,
+    Ours,
+    OursInt8,
+    Program,
+    Texts,
+)
 from scripts.benchmarks.peer_rounds import PLAIN, Comparison, Rounds
 from scripts.benchmarks.plain import Pairs, PlainTranslator, train_plainly
 
@@ -70,7 +80,10 @@ def measure_peers(options: Options) -> Comparison:
                 trained[program.title] = _trained(program, texts, models, options, scratch)
             except FailureError as error:
                 failures[program.title] = str(error)
-        translating = _measure_translating(programs, texts, models, options, scratch, failures)
+        if Ours.title in failures:
+            failures[OursInt8.title] = failures[Ours.title]
+        translators = [*programs, OursInt8(Path(sys.executable))]
+        translating = _measure_translating(translators, texts, models, options, scratch, failures)
     precision = "bfloat16" if bfloat16_computes(torch.device("cpu")) else "float32"
     return Comparison(options.threads, precision, versions, trained, training, translating)
 

@@ -227,6 +227,10 @@ class FakeOurs(Fake):
         return texts.readable / "test.en"
 
 
+class FakeInt8(FakeOurs):
+    title = "this project, int8"
+
+
 class Broken(Fake):
     title, name = "Broken", "broken"
 
@@ -243,6 +247,7 @@ def compare(tmp_path, monkeypatch):
         for language in ("de", "en"):
             (data / f"{part}.{language}").write_text("the man &apos;s hat , a dog .\n" * 4)
     monkeypatch.setattr(peers, "Ours", FakeOurs)
+    monkeypatch.setattr(peers, "OursInt8", FakeInt8)
     monkeypatch.setattr(peers, "train_plainly", lambda *_: 8.0)
     monkeypatch.setattr(peers, "PEERS", {"fake": Fake, "broken": Broken})
     for name in ("fake", "broken"):
@@ -260,9 +265,9 @@ def test_programs_train_and_translate_in_turn_and_models_are_kept(compare, tmp_p
     assert ours.rates == fake.rates == [40.0] and plain.rates == [8.0]  # the first updates are left out
     assert broken.failure == "exit code 1: out of words"
     assert found.ratios["training"] == 1.0
-    for ours, fake, broken in found.translating.values():
+    for ours, fake, broken, int8 in found.translating.values():
         # ours read and wrote the text as people write it: the score is of its tokens all the same
-        assert ours.bleu == fake.bleu == pytest.approx(100) and broken.failure
+        assert ours.bleu == fake.bleu == int8.bleu == pytest.approx(100) and broken.failure
         assert fake.words[0] / fake.rates[0] == pytest.approx(4 * 9 / 3)
     assert (tmp_path / "given" / "train.en").read_text().startswith("the man &apos;s hat ,")
     kept = json.loads((tmp_path / "models" / "fake" / "trained.json").read_text())
