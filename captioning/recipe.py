@@ -1,5 +1,6 @@
 """A recipe whose source is images."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -76,6 +77,13 @@ class RefineConfig:
     learning_rate: float = 5e-5
     validate_every: int = 50
 
+    def __post_init__(self) -> None:
+        for name, least in (("updates", 0), ("validate_every", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"refine.{name} is {getattr(self, name)}: it must be {least} or more")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"refine.learning_rate is {self.learning_rate}: it must be a number above 0")
+
 
 @dataclass(frozen=True)
 class CaptionRecipe(Recipe):
@@ -112,9 +120,14 @@ class CaptionRecipe(Recipe):
             if result.model is None:
                 return result
             console.print(f"The first training {result.reason}.", highlight=False)
+        else:
+            console.print(f"Trained already: {first / 'model'}", highlight=False)
         refined = replace(
             self.training,
             learning_rate=self.refine.learning_rate,
+            # a CNN that learns keeps its share of the rate
+            pretrained_learning_rate=self.training.pretrained_learning_rate
+            * (self.refine.learning_rate / self.training.learning_rate),
             schedule="constant",
             warmup_updates=0,
             label_smoothing=0.0,

@@ -6,19 +6,30 @@ would see other data, and processes that train together would disagree. It serve
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from data.errors import UserError
 from data.pool import Pool
 from data.source import Ragged
-from data.tokenizer import SPACE_MARK, UNK_ID, Tokenizer
+from data.tokenizer import SPACE_MARK, SPECIAL_IDS, UNK_ID, Tokenizer
 
 _DRAWS = 64  # of one word in one pool, which its further occurrences share: to draw for each takes twice as long
 _N_BEST = 64  # as in the experiments of Kudo 2018
+_MOST_KEPT = 1 << 15  # words whose segmentations are remembered
 
 Word = tuple[int, ...]
+
+
+def check_levels(rate: float, levels: Mapping[str, str]) -> None:
+    """Raises UserError if words are to be cut in other ways (`rate` above 0) on a side whose level has only one."""
+    for side, level in levels.items():
+        if rate and level not in ("bpe", "unigram"):
+            raise UserError(
+                f"training.subword_sampling is {rate:g}, but the {side} is cut into {level}s, which can be done in one "
+                "way only: prepare it with level bpe or unigram, or leave the option out"
+            )
 
 
 class SubwordSampling:
@@ -55,15 +66,12 @@ class _Sampler:
     """Draws segmentations with one tokenizer."""
 
     def __init__(self, side: str, tokenizer: Tokenizer, rate: float) -> None:
-        if tokenizer.level not in ("bpe", "unigram"):
-            raise UserError(
-                f"training.subword_sampling is {rate:g}, but the {side} is cut into {tokenizer.level}s, which can be "
-                "done in one way only: prepare it with level bpe or unigram, or leave the option out"
-            )
+        check_levels(rate, {side: tokenizer.level})
         self._tokenizer, self._rate = tokenizer, rate
         self._tokens = tokenizer.tokens(range(len(tokenizer)))
         self._begins = [token.startswith(SPACE_MARK) for token in self._tokens]
-        self._ids = {token: i for i, token in enumerate(self._tokens)}
+        # special entries are no text, whatever text looks like them
+        self._ids = {token: i for i, token in enumerate(self._tokens) if i >= SPECIAL_IDS}
         self._n_best: dict[Word, tuple[list[list[int]], list[float]]] = {}
         self._draw = self._draw_merges if tokenizer.level == "bpe" else self._draw_n_best
 
@@ -114,6 +122,8 @@ class _Sampler:
 
     def _draw_n_best(self, word: Word, draw: random.Random) -> list[int]:
         if word not in self._n_best:
+            if len(self._n_best) >= _MOST_KEPT:
+                self._n_best.clear()
             text = self._tokenizer.decode(word)
             found = self._tokenizer.n_best(text, _N_BEST)
             best = found[0][1]

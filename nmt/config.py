@@ -169,7 +169,7 @@ def changed_settings(before: dict[str, Any], now: dict[str, Any], defaults: dict
     Args:
         defaults: What options had before there was a choice, in runs of earlier versions.
     """
-    free = {f"training.{name}" for name in FREE_TO_CHANGE} | {"data.base", "data.workers"}
+    free = {f"training.{name}" for name in FREE_TO_CHANGE} | {"data.base", "data.workers", "stage.start"}
     old, new = flat(defaults) | _flat(before), _flat(now)
     return [
         f"{name} was {old[name]!r} and is {value!r}"

@@ -197,7 +197,9 @@ def two_updates(model: SequenceModel, config: TrainingConfig, batches: list[Batc
     losses = []
     for batch in batches:
         tokens = len(batch.labels)
-        loss = model(batch.to(device), config.label_smoothing)
+        # without values nobody can say how many words are drawn
+        sampled = 0 if device.type == "meta" else config.sampled_softmax
+        loss = model(batch.to(device), config.label_smoothing, sampled)
         (loss.smoothed / tokens).backward()
         if config.clip_norm:
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)

@@ -124,7 +124,8 @@ def _pairs(
         if [read_scored_text(p) for p in reference_files(folder / "data", "test")] != texts[ones[0]]:
             raise UserError(f"{folder}: its references are not those of {ones[0]}: such runs cannot be tested in pairs")
     lines = [[read_scored_text(folder / "test.translations.txt") for folder in folders] for folders in (ones, others)]
-    lowercase = json.loads((ones[0] / "evaluation.json").read_text(encoding="utf-8"))["lowercase"]
+    scores = (json.loads((folder / "evaluation.json").read_text(encoding="utf-8")) for folder in (*ones, *others))
+    lowercase = any(found["lowercase"] for found in scores)
     metrics = make_metrics(texts[ones[0]])
     pairs = []
     for name in METRICS:

@@ -21,7 +21,9 @@ _own: Translator  # of each process, set where it begins
 
 
 class TranslatorPool:
-    """Translates as `Translator.translate` does, and the same, in so many processes, each with the models of its own.
+    """Translates as `Translator.translate` does, in so many processes, each with the models of its own.
+
+    Translations are the same but where they depend on what is decoded together: with a shortlist, and a little in int8.
 
     To be used in a `with` statement, and not from code that runs when its module is imported.
     """
@@ -70,13 +72,13 @@ class TranslatorPool:
             UserError: as `Translator.translate`; or a process was killed.
         """
         size = max(_LEAST_LINES, -(-len(texts) // (self.processes * _PARTS)))
-        waiting = [
-            self._executor.submit(
-                _translate, texts[i : i + size], options, prefixes[i : i + size], first_line + i, batch_tokens
-            )
-            for i in range(0, len(texts), size)
-        ]
         try:
+            waiting = [
+                self._executor.submit(
+                    _translate, texts[i : i + size], options, prefixes[i : i + size], first_line + i, batch_tokens
+                )
+                for i in range(0, len(texts), size)
+            ]
             return [one for part in waiting for one in part.result()]
         except BrokenProcessPool as error:
             raise UserError(

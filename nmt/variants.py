@@ -67,8 +67,7 @@ def compare_variants(
         raise UserError(f"{out}: there is nothing to compare: the recipe's data have no test part")
     task = asdict(variants[0].recipe).get("generate", {}).get("task")
     grouped_by = GROUPED_BY.get(task, "group")
-    pairs = compare_pairs(out, outcomes, paired) if paired else []
-    write_comparison(out / "comparison.json", name, outcomes, pairs)
+    write_comparison(out / "comparison.json", name, outcomes, [])
     commonest = max((one.commonest for one in outcomes if one.commonest is not None), default=None)
     draw_comparison(out / "comparison.png", name, summaries, grouped_by, commonest)
     console.rule("compared")
@@ -79,6 +78,8 @@ def compare_variants(
         console.print(render_groups(summaries, grouped_by))
     if any(summary.lengths for summary in summaries):
         console.print(render_lengths(summaries))
+    pairs = compare_pairs(out, outcomes, paired) if paired else []  # last: it may be refused
+    write_comparison(out / "comparison.json", name, outcomes, pairs)
     for metric in METRICS if pairs else ():
         console.print(render_pairs(pairs, metric))
     for file in ("comparison.json", "comparison.png"):

@@ -84,6 +84,8 @@ def main() -> None:
     combinations = read_varied(parser, read.vary)
     if read.paired and read.paired not in combinations[0]:
         parser.error(f"--paired {read.paired}: it must be one of the settings to vary, {', '.join(combinations[0])}")
+    if read.paired == "training.seed":
+        parser.error("--paired training.seed: seeds are what the test goes over; name another setting of --vary")
     if read.paired and read.task == "captioning":
         parser.error(f"--paired {read.paired}: only translations are tested, and {read.recipe} writes captions")
     # all of them are parsed before the first one runs
