@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from data.errors import UserError
 from scripts.command import Parser, run
+from scripts.output import check_outputs
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -34,11 +35,12 @@ def main() -> int:
     parsers = {}
     for what, description in _COMMANDS.items():
         parsers[what] = one = Parser(f"{NAME} {what}", description, f"{NAME} {what}")
-        one.add_argument("--threads", type=int, default=1, help="Threads that compute.")
+        one.add_argument("--threads", type=int, default=1, help="Threads that compute, or in prepare processes.")
         one.add_argument(
             "--rounds", type=int, default=2 if what == "peers" else 3, help="How often everything is measured."
         )
         one.add_argument("--json", type=Path | None, help="File to write the measurement to.")
+        one.add_argument("--overwrite", action="store_true", help="Replace files that are there already.")
         _add_own(one, what)
         commands.add_subcommand(what, one)
         one.prog = f"{NAME} {what}"  # a subcommand gets the whole usage of its parent put before its name
@@ -53,6 +55,7 @@ def main() -> int:
         path = options.get(name)
         if path and not path.absolute().parent.is_dir():  # known before hours of measuring
             parsers[read.what].error(f"--{name} {path}: there is no such folder")
+    check_outputs([options.json, options.get("figure")], [], options.overwrite)
 
     import torch
     from rich.console import Console

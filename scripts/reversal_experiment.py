@@ -35,6 +35,9 @@ def main() -> None:
     )
     add_stages(parser, TranslationRecipe)
     read = parser.read(arguments)
+    for key in (KEY, "model.attention", SEED):
+        if any(word.partition("=")[0] == f"--{key}" for word in arguments):
+            parser.error(f"--{key} is varied here: leave it out" + (", and give --seeds" if key == SEED else ""))
     seeds = str(read.seeds).split(",")
     if len(set(seeds)) < len(seeds) or not all(seed.isdecimal() for seed in seeds):
         parser.error(f"--seeds {read.seeds}: give different whole numbers with commas between them")

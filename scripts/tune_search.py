@@ -54,7 +54,8 @@ def main() -> None:
     texts = {name: list((read_lines if name == "source" else read_scored_text)(path)) for name, path in files.items()}
     check_line_counts({path: texts[name] for name, path in files.items()})
     translator = Translator.load(args.model)
-    if args.coverage_penalty == parser.get_default("coverage_penalty") and not translator.has_attention:
+    # what was not asked for does not stand in the way
+    if args.coverage_penalty == parser.get_default("coverage_penalty") and (not translator.has_attention or 1 in beams):
         coverage_penalties = [0.0]
     try:
         found = tune_search(

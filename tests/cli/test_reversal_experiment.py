@@ -109,6 +109,13 @@ def lengths(one, scores):
     return [(words.index(length["words"]), length) for length in one["lengths"]]
 
 
+@pytest.mark.parametrize("given", ["--model.attention=dot", "--training.seed=9", "--model.reverse_source=true"])
+def test_what_is_varied_cannot_be_set(experiment, tmp_path, given, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        experiment("--out", tmp_path / "out", given)
+    assert f"{given.partition('=')[0]} is varied here: leave it out" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("seeds", ["1,1", "1,x", "", "1,"])
 def test_wrong_seeds_are_one_line_before_anything_runs(experiment, tmp_path, seeds, capsys):
     with pytest.raises(SystemExit, match="2"):

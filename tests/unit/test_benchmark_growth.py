@@ -45,6 +45,10 @@ def test_growth_is_written_and_drawn_where_it_is_told_to(monkeypatch, tmp_path):
     assert main() == 0
     assert json.loads(out.read_text())["growth"] == [dataclasses.asdict(cost) for cost in costs]
     assert figure.read_bytes()[:4] == PNG
+    with pytest.raises(UserError, match=r"out\.json"):
+        main()  # what is there is not replaced
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--overwrite"])
+    assert main() == 0
 
 
 def test_longer_sentences_come_in_batches_of_as_many_words():
