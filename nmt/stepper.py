@@ -105,7 +105,7 @@ def _lay_out(decoder: Decoder, precision: Precision, device: torch.device) -> De
 
 
 def by_column(weight: Tensor) -> Tensor:
-    """The same matrix, column after column in memory: few rows are multiplied up to twice as fast with it."""
+    """The same matrix, column after column in memory: few rows are multiplied faster with it (docs/performance.md)."""
     return weight.t().contiguous().t()
 
 
