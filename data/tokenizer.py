@@ -17,7 +17,6 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import sacremoses
 import sentencepiece
 from sentencepiece.sentencepiece_model_pb2 import ModelProto  # type: ignore[attr-defined]
 
@@ -67,6 +66,8 @@ class TokenizerConfig:
 @functools.lru_cache(maxsize=8)
 def _moses(language: str) -> tuple[Any, Any]:
     """Tokenizer and detokenizer of one language (making them reads rule files, so once)."""
+    import sacremoses  # takes .4 s, and other levels do without
+
     return sacremoses.MosesTokenizer(lang=language), sacremoses.MosesDetokenizer(lang=language)
 
 

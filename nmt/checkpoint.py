@@ -151,10 +151,10 @@ def load_model(
         else:
             encoder = TextEncoder(settings, config["vocabulary"]["source"])
         model = SequenceModel(settings, encoder, len(target))
-    model.to_empty(device=device or default_device())
+    # Tied weights have one name in the file. Not to_empty, which imports sympy for half a second.
+    model.load_state_dict(read_weights(model, path), strict=False, assign=True)
     model.tie()
-    load_weights(model, path)
-    model.eval()
+    model.to(device or default_device()).eval()
     ratio = LengthRatio(**config["length_ratio"])
     return TrainedModel(model, source, target, ratio, config["max_length"], config)
 
@@ -186,6 +186,14 @@ def _weights(model: SequenceModel) -> dict[str, torch.Tensor]:
 
 def load_weights(model: SequenceModel, path: Path) -> None:
     """Fill a model from a model directory; raises UserError naming the first weight that does not fit."""
+    weights = read_weights(model, path)
+    for name, tensor in _weights(model).items():
+        with torch.no_grad():
+            tensor.copy_(weights[name])
+
+
+def read_weights(model: SequenceModel, path: Path) -> dict[str, torch.Tensor]:
+    """What a model directory has for each weight of a model; raises UserError naming the first that does not fit."""
     file = path / "model.safetensors"
     own, weights = _weights(model), safetensors.torch.load_file(file)
     for name in sorted(own.keys() | weights.keys()):
@@ -195,9 +203,7 @@ def load_weights(model: SequenceModel, path: Path) -> None:
                 f"{file}: {name} is {found} here, but {wanted} in the model that is asked for: the files are from "
                 "different models; copy the whole directory again"
             )
-    for name, tensor in own.items():
-        with torch.no_grad():
-            tensor.copy_(weights[name])
+    return weights
 
 
 def save_state(folder: Path, state: dict[str, Any]) -> None:

@@ -50,10 +50,10 @@ class SequenceModel(nn.Module):
 
     def tie(self) -> None:
         """Make weights shared as configured; leaving the meta device parts them."""
-        self.decoder.tie()
         if self.config.tied == "all":
             assert self.encoder.embedding is not None and self.decoder.embedding is not None
-            self.encoder.embedding.weight = self.decoder.embedding.weight
+            self.decoder.embedding.weight = self.encoder.embedding.weight  # a file has the first of its names
+        self.decoder.tie()
 
     def encode(self, source: Source) -> Context:
         context: Context = self.encoder(source)
