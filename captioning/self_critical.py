@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -59,7 +58,8 @@ class SelfCritical:
         assert isinstance(column, FeatureColumn | PixelColumn)
         references = [self.references[row] for row in column.images[plan.rows].tolist()]
         samples, greedy = self._decode(batch, seed)
-        rewards = self._rewards(samples, references) - self._rewards(greedy, references)
+        captions = [one.tokens + [EOS_ID] * (not one.cut_off) for one in [*samples, *greedy]]
+        rewards = np.subtract(*np.split(self.reward.scores(captions, references * 2), 2))
         made = make_batch(batch.source, Ragged.of([one.tokens for one in samples]), np.arange(len(samples)))
         weights = torch.repeat_interleave(torch.from_numpy(rewards).float(), _lengths(samples))
         # a sample that was cut off did not choose to end
@@ -80,12 +80,6 @@ class SelfCritical:
             both.append([hypotheses[0] for hypotheses in found])
         self.model.train()
         return both[0], both[1]
-
-    def _rewards(self, captions: list[Hypothesis], references: list[list[list[int]]]) -> npt.NDArray[np.float64]:
-        found: npt.NDArray[np.float64] = self.reward.scores(
-            [one.tokens + [EOS_ID] * (not one.cut_off) for one in captions], references
-        )
-        return found
 
 
 def reference(caption: list[int]) -> list[int]:

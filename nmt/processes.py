@@ -40,7 +40,8 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
             "training.precision is bfloat16, but this processor does not compute in it, and torch's LSTM refuses it "
             "there: choose auto or float32"
         )
-    torch.use_deterministic_algorithms(config.deterministic)
+    # not use_deterministic_algorithms, which imports torch.compile's half of torch for seconds
+    torch.set_deterministic_debug_mode("error" if config.deterministic else "default")
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS wants it before its first use
     if config.precision == "auto":

@@ -262,18 +262,24 @@ def drawn_successors(
     log-probability counted is the model's own.
     """
     vocab = log_probs.shape[2]
-    ranked, ids = log_probs.topk(min(options.top_k or vocab, vocab))
-    top = ranked[..., :1].clamp(min=torch.finfo(ranked.dtype).min)  # where nothing is possible: finite
+    if options.top_k or options.top_p < 1:
+        ranked, ids = log_probs.topk(min(options.top_k or vocab, vocab))
+    else:  # any order will do
+        ranked, ids = log_probs, torch.arange(vocab, device=log_probs.device).expand_as(log_probs)
+    top = ranked.amax(-1, keepdim=True).clamp(min=torch.finfo(ranked.dtype).min)  # where nothing is possible: finite
     weights = ((ranked - top) / options.temperature).exp()
-    before = weights.cumsum(-1) - weights
     if options.top_p < 1:
+        before = weights.cumsum(-1) - weights
         weights = weights * (before < options.top_p * weights.sum(-1, keepdim=True))
     cumulative = weights.cumsum(-1)
-    passed = (cumulative <= uniforms[..., None] * cumulative[..., -1:]).sum(-1)
-    last = (weights > 0).sum(-1) - 1  # rounding must not step over the end
-    place = torch.minimum(passed, last).clamp(min=0)[..., None]
+    total = cumulative[..., -1]
+    passed = (cumulative <= (uniforms * total)[..., None]).sum(-1)
+    places = torch.arange(weights.shape[-1], device=weights.device)
+    last = places.where(weights > 0, 0).amax(-1)  # rounding must not step over the end
+    place = torch.minimum(passed, last)[..., None]
     origins = torch.arange(live.shape[1], device=live.device).expand_as(live)
-    return Successors(live + ranked.gather(2, place)[..., 0], origins, ids.gather(2, place)[..., 0])
+    drawn = ranked.gather(2, place)[..., 0] + 0 * total  # NaN anywhere is NaN here, which is reported
+    return Successors(live + drawn, origins, ids.gather(2, place)[..., 0])
 
 
 def gather_rows(
