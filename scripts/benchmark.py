@@ -120,7 +120,7 @@ def _add_own(parser: Parser, what: str) -> None:
             help="Folder of the peers' virtual environments: v_onmt, v_joey, v_marian.")  # fmt: skip
         add("--peers", type=str, default="onmt,joey,marian", help="Peers to compare with.")
         add("--models", type=Path | None, help="Folder to keep the models in that translate, and to reuse them.")
-        add("--updates", type=int, default=60, help="Updates timed in training, after 20 others.")
+        add("--updates", type=int, default=60, help="Updates timed in training, after 20 others; 0 to translate only.")
         add("--minutes", type=float, default=8.0, help="How long each model that translates learns.")
 
 
@@ -131,7 +131,7 @@ def _check_peers(parser: Parser, options: Any) -> None:
     options.peers = options.peers.split(",")
     if unknown := [name for name in options.peers if name not in PEERS]:
         parser.error(f"--peers {unknown[0]}: choose from {','.join(PEERS)}")
-    if options.updates < 1 or options.updates % REPORT_EVERY:
+    if options.updates < 0 or options.updates % REPORT_EVERY:
         parser.error(f"--updates {options.updates}: give a multiple of {REPORT_EVERY}, as speed is told so often")
     if options.minutes <= 0:
         parser.error(f"--minutes {options.minutes:g}: give more than 0")

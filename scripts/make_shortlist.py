@@ -14,8 +14,8 @@ NAME = "make_shortlist.py"
 _EXAMPLE = f"{NAME} --model RUN/model --data RUN/data --out FILE"
 _DESCRIPTION = """
 Writes a vocabulary shortlist for `translate --shortlist FILE`: for each source word the target words that it is most
-probably translated by (IBM Model 1), and the most frequent ones. With a vocabulary of many ten thousands translating
-is faster so.
+probably translated by (IBM Model 1), and the most frequent ones. Translating is faster
+so, the more the larger the vocabulary is.
 
 It tells how many of the words of the validation text's translations are in the list of their sentence: if they are few,
 raise --best or --frequent.
@@ -29,8 +29,8 @@ def main() -> None:
     add("--model", required=True, metavar="DIR", help="model directory; of an ensemble any")
     add("--data", required=True, metavar="DIR", help="prepared directory that it was trained on")
     add("--out", required=True, metavar="FILE", help="where the shortlist goes")
-    add("--best", type=PositiveInt, default=50, metavar="N", help="target words for each source word")
-    add("--frequent", type=NonNegativeInt, default=500, metavar="N", help="most frequent target words, always allowed")
+    add("--best", type=PositiveInt, default=20, metavar="N", help="target words for each source word")
+    add("--frequent", type=NonNegativeInt, default=100, metavar="N", help="most frequent target words, always allowed")
     add("--overwrite", action="store_true", help="replace --out if it exists")
     make_shortlist(parser.read())
 

@@ -7,13 +7,14 @@ in a virtual environment of its own, as their dependencies exclude each other.
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import yaml
 
 from data.text_files import read_records
+from nmt.shortlist_making import make_shortlist
 from scripts.benchmarks.child import Command
 
 REPORT_EVERY = 20  # updates; our train stage knows no other
@@ -44,6 +45,10 @@ class Texts:
     @property
     def prepared(self) -> Path:
         return self.made / "prepared"
+
+    @property
+    def shortlist(self) -> Path:
+        return self.made / "shortlist"
 
     def file(self, part: str, language: str) -> str:
         return str(self.folder / f"{part}.{language}")
@@ -103,6 +108,9 @@ class Program(ABC):
     @abstractmethod
     def train(self, texts: Texts, lesson: Lesson, out: Path) -> Command:
         """Write the configuration to `out`, an empty folder, and tell how to train a model there."""
+
+    def prepare(self, texts: Texts, model: Path) -> None:  # noqa: B027 - most programs need nothing
+        """What is to be done once before translating, and is not timed."""
 
     @abstractmethod
     def translate(self, texts: Texts, model: Path, beam: int, threads: int, source: Path, output: Path) -> Command:
@@ -322,6 +330,20 @@ class OursInt8(Ours):
     title, precision = "this project, int8", "int8"
 
 
+class OursShortlist(OursInt8):
+    """The same, choosing from the words only that the source's words may become."""
+
+    title = "this project, int8, shortlist"
+
+    def prepare(self, texts: Texts, model: Path) -> None:
+        make_shortlist(model / "run" / "model", texts.prepared, texts.shortlist, best=20, frequent=100)
+
+    def translate(self, texts: Texts, model: Path, beam: int, threads: int, source: Path, output: Path) -> Command:
+        command = super().translate(texts, model, beam, threads, source, output)
+        return replace(command, arguments=[*command.arguments, "--shortlist", str(texts.shortlist)])
+
+
+WAYS: tuple[type[Program], ...] = (OursInt8, OursShortlist)  # that our model translates beside float32
 PEERS: dict[str, type[Program]] = {peer.name: peer for peer in (OpenNMT, Joey, Marian)}
 
 

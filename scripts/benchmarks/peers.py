@@ -31,9 +31,9 @@ from scripts.benchmarks.peer_programs import (
     PARTS,
     PEERS,
     REPORT_EVERY,
+    WAYS,
     Lesson,
     Ours,
-    OursInt8,
     Program,
     Texts,
 )
@@ -73,7 +73,7 @@ def measure_peers(options: Options) -> Comparison:
         texts = Texts(options.data.absolute(), scratch)
         counted = _prepare(texts, programs)
         models = (options.models or scratch / "models").absolute()
-        training = _measure_training(programs, texts, counted, options, scratch)
+        training = _measure_training(programs, texts, counted, options, scratch) if options.updates else []
         trained, failures = {}, {}
         for program in programs:
             try:
@@ -81,8 +81,8 @@ def measure_peers(options: Options) -> Comparison:
             except FailureError as error:
                 failures[program.title] = str(error)
         if Ours.title in failures:
-            failures[OursInt8.title] = failures[Ours.title]
-        translators = [*programs, OursInt8(Path(sys.executable))]
+            failures |= dict.fromkeys((way.title for way in WAYS), failures[Ours.title])
+        translators = [*programs, *(way(Path(sys.executable)) for way in WAYS)]
         translating = _measure_translating(translators, texts, models, options, scratch, failures)
     precision = "bfloat16" if bfloat16_computes(torch.device("cpu")) else "float32"
     return Comparison(options.threads, precision, versions, trained, training, translating)
@@ -220,6 +220,9 @@ def _measure_translating(
         name: [Rounds(p.title, p.small_model, failure=failures.get(p.title)) for p in programs]
         for name in _BEAMS.values()
     }
+    for program in programs:
+        if program.title not in failures:
+            program.prepare(texts, models / program.name)
     for number in range(options.rounds):
         for beam, name in _BEAMS.items():
             for program, rounds in zip(programs, found[name], strict=True):

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from data.errors import UserError
 from scripts.benchmark import main
-from scripts.benchmarks import peers
+from scripts.benchmarks import peer_programs, peers
 from scripts.benchmarks.child import Command, FailureError, run
 from scripts.benchmarks.peer_programs import PEERS, Joey, Lesson, Marian, OpenNMT, Ours, Program, Texts
 from scripts.benchmarks.peer_rounds import Comparison, Rounds, record, render
@@ -144,7 +144,7 @@ def test_a_missing_environment_is_told_with_what_makes_it(name, tmp_path):
         peers.measure_peers(options)
 
 
-@pytest.mark.parametrize("wrong", ["--peers=onmt,moses", "--updates=30", "--updates=0", "--minutes=0"])
+@pytest.mark.parametrize("wrong", ["--peers=onmt,moses", "--updates=30", "--updates=-20", "--minutes=0"])
 def test_wrong_options_are_one_line(wrong, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["benchmark.py", "peers", "--data=x", "--environments=y", wrong])
     with pytest.raises(SystemExit, match="2"):
@@ -247,7 +247,7 @@ def compare(tmp_path, monkeypatch):
         for language in ("de", "en"):
             (data / f"{part}.{language}").write_text("the man &apos;s hat , a dog .\n" * 4)
     monkeypatch.setattr(peers, "Ours", FakeOurs)
-    monkeypatch.setattr(peers, "OursInt8", FakeInt8)
+    monkeypatch.setattr(peers, "WAYS", (FakeInt8,))
     monkeypatch.setattr(peers, "train_plainly", lambda *_: 8.0)
     monkeypatch.setattr(peers, "PEERS", {"fake": Fake, "broken": Broken})
     for name in ("fake", "broken"):
@@ -256,7 +256,7 @@ def compare(tmp_path, monkeypatch):
         python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
         python.chmod(0o755)
     options = peers.Options(data, tmp_path, ["fake", "broken"], tmp_path / "models", 1, 20, 0.01, 1)
-    return lambda: peers.measure_peers(options)
+    return lambda **changed: peers.measure_peers(replace(options, **changed))
 
 
 def test_programs_train_and_translate_in_turn_and_models_are_kept(compare, tmp_path, capsys):
@@ -275,6 +275,25 @@ def test_programs_train_and_translate_in_turn_and_models_are_kept(compare, tmp_p
     assert json.dumps(record(found))  # all of it goes into a file
     assert "training Fake for" in capsys.readouterr().err
     assert compare().trained == found.trained and "training Fake for" not in capsys.readouterr().err
+
+
+def test_without_updates_nothing_is_timed_in_training(compare):
+    found = compare(updates=0)
+    assert not found.training and found.ratios.keys() == {"greedy", "beam 5"}
+    console = Console(width=200, file=io.StringIO())
+    console.print(render(found))
+    assert "Training" not in console.file.getvalue() and "beam 5" in console.file.getvalue()
+
+
+def test_a_shortlist_is_made_before_translating_with_it(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(peer_programs, "make_shortlist", lambda *given, **sizes: made.append(given))
+    ours = peer_programs.OursShortlist(Path("python"))
+    ours.prepare(texts(tmp_path), tmp_path / "ours")
+    assert made == [(tmp_path / "ours" / "run" / "model", tmp_path / "prepared", tmp_path / "shortlist")]
+    command = ours.translate(texts(tmp_path), tmp_path / "ours", 5, 1, Path("one.de"), tmp_path / "written")
+    assert command.arguments[-2:] == ["--shortlist", str(tmp_path / "shortlist")]
+    assert "int8" in command.arguments
 
 
 def test_a_kept_model_of_other_text_is_refused(compare, tmp_path):
