@@ -21,7 +21,7 @@ from captioning.images import ImageError, open_image
 from data.errors import UserError
 from nmt.checkpoint import TrainedModel, load_model
 from nmt.explanation import Explanation, explain
-from nmt.search import SearchOptions
+from nmt.search_options import SearchOptions
 from nmt.stepper import Precision, Stepper
 from nmt.written import WrittenHypothesis
 

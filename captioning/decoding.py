@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from data.source import Column
 from nmt.checkpoint import TrainedModel
 from nmt.decoding import decode
-from nmt.search import SearchOptions
+from nmt.search_options import SearchOptions
 from nmt.stepper import Stepper
 from nmt.written import WrittenHypothesis
 

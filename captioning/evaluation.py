@@ -22,7 +22,7 @@ from captioning.corpus import SplitImage, read_split
 from captioning.decoding import caption_features
 from captioning.features import FeatureStore
 from nmt.checkpoint import TrainedModel
-from nmt.search import SearchOptions
+from nmt.search_options import SearchOptions
 
 _SEED = 1  # of the wrong images
 _BLOCK = 256  # images whose features are in memory at a time

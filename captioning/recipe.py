@@ -38,7 +38,7 @@ from nmt.config import ModelConfig, TrainingConfig
 from nmt.model import SequenceModel
 from nmt.recipe import DryRun, Guide, Recipe, command, resumes, two_updates
 from nmt.run_directory import FIRST_TRAINING, RunDirectory
-from nmt.search import SearchOptions
+from nmt.search_options import SearchOptions
 from nmt.trainer import TrainingResult
 
 _SHOWN = 24  # images in the gallery

@@ -25,7 +25,8 @@ from data.batching import Batch, Plan, make_batch
 from data.source import Ragged
 from data.tokenizer import EOS_ID, UNK_ID
 from nmt.model import SequenceModel
-from nmt.search import Hypothesis, SearchOptions, search
+from nmt.search import Hypothesis, search
+from nmt.search_options import SearchOptions
 from nmt.stepper import Stepper
 
 _NO_WORD = -1  # equals no token

@@ -10,7 +10,7 @@ from data.batching import plan_in_order
 from data.corpus import RowCorpus
 from data.source import Column
 from nmt.checkpoint import TrainedModel
-from nmt.search import SearchOptions
+from nmt.search_options import SearchOptions
 from nmt.validation import Validation, perplexity
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from data.dialogues import join_turns
 from nmt.checkpoint import load_model
-from nmt.search import SearchOptions
+from nmt.search_options import SearchOptions
 from nmt.streaming import Notes, decode_pools
 from nmt.translator import Translation, Translator
 

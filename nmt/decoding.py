@@ -9,7 +9,9 @@ import torch
 from data.length_ratio import LengthRatio
 from data.shortlist import Shortlist
 from data.source import Column, Source, TextSource
-from nmt.search import Ensembled, Hypothesis, SearchOptions, average, search
+from nmt.ensemble import Ensembled, average
+from nmt.search import Hypothesis, search
+from nmt.search_options import SearchOptions
 from nmt.stepper import Stepper
 
 _SLACK = 5  # tokens beyond what the training text's length ratio allows: short sentences vary more

@@ -35,7 +35,7 @@ from nmt.metrics import (
     score_by_length,
     score_lines,
 )
-from nmt.search import SearchOptions
+from nmt.search_options import SearchOptions
 from nmt.translation_options import TranslationOptions
 from nmt.translator import Translator
 from nmt.validation import perplexity

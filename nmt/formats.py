@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from data.errors import UserError
 from nmt.frame_translator import FrameTranslation
-from nmt.search import SearchOptions
+from nmt.search_options import SearchOptions
 from nmt.streaming import Notes, decode_pools
 from nmt.translator import Translation, Translator
 from nmt.translator_pool import TranslatorPool

@@ -23,7 +23,7 @@ from nmt.frame_translator import FrameTranslator
 from nmt.metrics import read_scored_text
 from nmt.model import SequenceModel
 from nmt.recipe import DryRun, Guide, Recipe, command, resumes, two_updates
-from nmt.search import SearchOptions
+from nmt.search_options import SearchOptions
 from nmt.task_metrics import write_metrics
 from nmt.train_frames import train_frames
 from nmt.trainer import TrainingResult

@@ -10,7 +10,7 @@ from data.frame_files import FrameError, as_frames
 from data.source import FrameColumn, Frames
 from nmt.checkpoint import TrainedModel, load_model
 from nmt.decoding import decode
-from nmt.search import SearchOptions
+from nmt.search_options import SearchOptions
 from nmt.stepper import Precision, Stepper
 from nmt.translator import check_pair
 from nmt.written import WrittenHypothesis

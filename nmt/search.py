@@ -22,7 +22,7 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +35,7 @@ from data.tokenizer import BOS_ID as BOS
 from data.tokenizer import EOS_ID as EOS
 from data.tokenizer import PAD_ID as PAD
 from data.tokenizer import UNK_ID as UNK
+from nmt.search_options import SearchOptions
 
 _BLOCK = 64  # entries of a vocabulary whose largest is looked at first
 
@@ -67,54 +68,6 @@ class State(Protocol):
 # The previous tokens and a state to log-probabilities of the next tokens, which search may overwrite, and the next
 # state. Entries beyond the vocabulary are -inf.
 Step: TypeAlias = Callable[[Int[Tensor, " rows"], S], tuple[Float[Tensor, "rows vocab"], S]]
-
-
-@dataclass(frozen=True)
-class SearchOptions:
-    """How translations are searched for.
-
-    Args:
-        beam: Partial hypotheses kept at every step of beam search; 1 is greedy search.
-        n_best: Translations returned per sentence, at most the beam; when sampling, the number of samples.
-        length_penalty: Exponent a >= 0 of the score, log-probability / length**a, where the length counts the
-            end token (Wu et al. 2016, section 7, before their constant offset); 0 scores by log-probability.
-        sample: Draw translations from the model, token by token, instead of searching for the best.
-        temperature: Sampling divides log-probabilities by this: under 1 sharpens, over 1 flattens.
-        top_k: Sampling draws from the k most probable tokens only (Fan et al. 2018); 0 is off.
-        top_p: Sampling draws from the fewest tokens that hold this much probability (Holtzman et al. 2020),
-            counted within the top k; 1 is off.
-        seed: Seed of sampling.
-        allow_unknown: Whether the unknown token may be written.
-    """
-
-    beam: int = 5
-    n_best: int = 1
-    length_penalty: float = 1.0
-    sample: bool = False
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    seed: int = 1
-    allow_unknown: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be searched with, and what would silently do nothing."""
-        problems = [
-            ("beam", self.beam < 1, "must be at least 1"),
-            ("n_best", self.n_best < 1, "must be at least 1"),
-            ("n_best", self.n_best > self.beam and not self.sample,
-             f"exceeds --search.beam {self.beam}: widen the beam or ask for fewer"),
-            ("length_penalty", not 0 <= self.length_penalty < math.inf, "must be a number, at least 0"),
-            ("temperature", not 0 < self.temperature < math.inf, "must be a number above 0"),
-            ("top_k", self.top_k < 0, "must be at least 1, or 0 for off"),
-            ("top_p", not 0 < self.top_p <= 1, "must be above 0 and at most 1, which is off"),
-            ("temperature", self.temperature != 1 and not self.sample, "needs --search.sample true"),
-            ("top_k", self.top_k != 0 and not self.sample, "needs --search.sample true"),
-            ("top_p", self.top_p != 1 and not self.sample, "needs --search.sample true"),
-        ]  # fmt: skip
-        for flag, wrong, why in problems:
-            if wrong:
-                raise ValueError(f"--search.{flag} {getattr(self, flag)} {why}")
 
 
 @dataclass(frozen=True)
@@ -439,25 +392,3 @@ def search(
         state = state.select(beams.parents.flatten(), sentences)
         previous = beams.tokens[:, :, length].flatten()
     return found
-
-
-@dataclass(frozen=True)
-class Ensembled(Generic[S]):
-    """The states of several models that write one translation together."""
-
-    states: tuple[S, ...]
-
-    def select(self, rows: Int[Tensor, " selected"], sentences: Int[Tensor, " kept"] | None = None) -> "Ensembled[S]":
-        """The same rows of every state."""
-        return Ensembled(tuple(state.select(rows, sentences) for state in self.states))
-
-
-def average(steps: Sequence[Step[S]]) -> Step[Ensembled[S]]:
-    """The step of an ensemble: the mean of the models' probabilities, which Sutskever et al. leave open."""
-
-    def step(previous: Int[Tensor, " rows"], state: Ensembled[S]) -> tuple[Float[Tensor, "rows vocab"], Ensembled[S]]:
-        pairs = [one(previous, its) for one, its in zip(steps, state.states, strict=True)]
-        stacked = torch.stack([log_probs.float() for log_probs, _ in pairs])
-        return stacked.logsumexp(0) - math.log(len(pairs)), Ensembled(tuple(after for _, after in pairs))
-
-    return step

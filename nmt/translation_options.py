@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 
 from data.errors import UserError
-from nmt.search import SearchOptions
+from nmt.search_options import SearchOptions
 
 
 @dataclass(frozen=True)

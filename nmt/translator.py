@@ -37,7 +37,8 @@ from nmt.coverage import coverage, rank_by_coverage
 from nmt.decoding import decode
 from nmt.explanation import Explanation, attention_weights, explain
 from nmt.scoring import PairScore, score_pairs
-from nmt.search import Hypothesis, SearchOptions
+from nmt.search import Hypothesis
+from nmt.search_options import SearchOptions
 from nmt.stepper import Precision, Stepper
 from nmt.translation_options import TranslationOptions
 from nmt.unknown_words import most_read

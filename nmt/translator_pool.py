@@ -10,7 +10,7 @@ from types import TracebackType
 import torch
 
 from data.errors import UserError
-from nmt.search import SearchOptions
+from nmt.search_options import SearchOptions
 from nmt.stepper import Precision
 from nmt.translator import Translation, Translator
 

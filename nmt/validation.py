@@ -17,7 +17,7 @@ from nmt.checkpoint import TrainedModel
 from nmt.metrics import exact_match
 from nmt.model import SequenceModel
 from nmt.rouge import RougeL
-from nmt.search import SearchOptions
+from nmt.search_options import SearchOptions
 
 
 @dataclass(frozen=True)

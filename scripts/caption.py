@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from captioning.gallery import Gallery
     from captioning.outputs import Captioned
     from nmt.explanation_page import ExplanationPage
-    from nmt.search import SearchOptions
+    from nmt.search_options import SearchOptions
 
 # what needs torch or the image library is imported when it is used: --help and a wrong option answer at once
 

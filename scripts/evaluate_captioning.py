@@ -86,7 +86,7 @@ def evaluate() -> int:
 
 
 def _read_options() -> Any:
-    from nmt.search import SearchOptions
+    from nmt.search_options import SearchOptions
 
     parser = Parser(
         NAME,

@@ -58,7 +58,7 @@ def search_options(parser: Parser, args: Any, *, translation: bool = False) -> A
     error of the command line."""
     from dataclasses import fields
 
-    from nmt.search import SearchOptions
+    from nmt.search_options import SearchOptions
     from nmt.translation_options import TranslationOptions
 
     kind = TranslationOptions if translation else SearchOptions

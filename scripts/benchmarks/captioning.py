@@ -21,7 +21,7 @@ from captioning.features import extract
 from captioning.inputs import batches, pools
 from captioning.outputs import Captioned, caption_batches
 from data.errors import UserError
-from nmt.search import SearchOptions
+from nmt.search_options import SearchOptions
 from scripts.benchmarks.plain import PlainCaptioner
 from scripts.benchmarks.timing import Timing, alternate, table
 

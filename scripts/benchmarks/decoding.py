@@ -18,7 +18,7 @@ from data.text_files import read_lines
 from nmt.checkpoint import load_model
 from nmt.config import ModelConfig
 from nmt.device import bfloat16_computes
-from nmt.search import SearchOptions
+from nmt.search_options import SearchOptions
 from nmt.stepper import Precision
 from nmt.translator import Translator
 from scripts.benchmarks.plain import PlainTranslator

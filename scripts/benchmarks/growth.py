@@ -24,7 +24,7 @@ from nmt.config import ModelConfig, TrainingConfig
 from nmt.decoding import decode
 from nmt.model import text_model
 from nmt.processes import make_accelerator
-from nmt.search import SearchOptions
+from nmt.search_options import SearchOptions
 from nmt.stepper import Stepper
 from scripts.benchmarks.corpora import RandomText, prepare_corpus, train_stage, write_corpus
 from scripts.benchmarks.timing import alternate, table

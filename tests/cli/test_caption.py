@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from captioning.images import ImageError, open_image
-from nmt.search import SearchOptions
+from nmt.search_options import SearchOptions
 from scripts.caption import main
 
 SECONDS = 180

@@ -19,7 +19,7 @@ from data.tokenizer import TokenizerConfig
 from nmt.checkpoint import load_model
 from nmt.config import ModelConfig
 from nmt.conversation import Conversation
-from nmt.search import SearchOptions
+from nmt.search_options import SearchOptions
 from nmt.translator import Translator
 from scripts.chat import main
 from tests import tiny

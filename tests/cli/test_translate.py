@@ -10,7 +10,7 @@ import threading
 import pytest
 import torch
 
-from nmt.search import SearchOptions
+from nmt.search_options import SearchOptions
 from nmt.stepper import Stepper
 from nmt.translator import Translator
 from nmt.translator_pool import TranslatorPool

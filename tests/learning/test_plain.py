@@ -14,7 +14,7 @@ from data.tokenizer import BOS_ID, EOS_ID, PAD_ID
 from nmt.config import ModelConfig
 from nmt.decoding import decode
 from nmt.model import SequenceModel, text_model
-from nmt.search import SearchOptions
+from nmt.search_options import SearchOptions
 from nmt.stepper import Stepper
 from scripts.benchmarks.plain import PlainTranslator
 

@@ -10,7 +10,7 @@ from data.readers import ParallelText
 from data.tokenizer import TokenizerConfig
 from nmt.checkpoint import load_model
 from nmt.config import ModelConfig, TrainingConfig
-from nmt.search import SearchOptions
+from nmt.search_options import SearchOptions
 from nmt.train_translation import train_translation
 from nmt.translator import Translator
 

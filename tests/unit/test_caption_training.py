@@ -33,7 +33,7 @@ from data.source import TensorSource
 from data.tokenizer import BOS_ID, EOS_ID, UNK_ID
 from nmt.checkpoint import load_model
 from nmt.run_log import read_records
-from nmt.search import SearchOptions
+from nmt.search_options import SearchOptions
 from nmt.translator import Translator
 
 

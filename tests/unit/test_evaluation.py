@@ -21,7 +21,7 @@ from nmt.config import ModelConfig
 from nmt.evaluation import System, SystemOutput, check_line_counts, evaluate, format_json, reference_perplexity
 from nmt.metrics import bootstrap_seed, exact_match, make_metrics, read_scored_text, score_lines
 from nmt.model import text_model
-from nmt.search import SearchOptions
+from nmt.search_options import SearchOptions
 from nmt.translator import Translation, Translator
 from nmt.written import WrittenHypothesis
 from scripts.command import run

@@ -22,7 +22,8 @@ from nmt.config import ModelConfig
 from nmt.explanation import ALTERNATIVES, Candidate, Explanation, Step, explain
 from nmt.explanation_page import MOST, ExplanationPage, add_translations, steps_table
 from nmt.model import text_model
-from nmt.search import Hypothesis, SearchOptions
+from nmt.search import Hypothesis
+from nmt.search_options import SearchOptions
 from nmt.translator import Translator
 
 TEXT = "the cats sleep . the dog sleeps ! a house and a dog sees cats"

@@ -14,7 +14,7 @@ from data.errors import UserError
 from data.prepare_frames import read_sequences
 from nmt.checkpoint import load_model
 from nmt.frame_translator import FrameTranslator
-from nmt.search import SearchOptions
+from nmt.search_options import SearchOptions
 from nmt.train_frames import train_frames
 from nmt.trainer import TrainingResult
 from nmt.translator import Translator

@@ -10,7 +10,8 @@ from data.tokenizer import BOS_ID
 from nmt.config import ModelConfig, TrainingConfig
 from nmt.model import SequenceModel, text_model
 from nmt.optimization import make_optimizer
-from nmt.search import SearchOptions, advance, init_beams, make_limits, never_written, settled
+from nmt.search import advance, init_beams, make_limits, never_written, settled
+from nmt.search_options import SearchOptions
 from nmt.stepper import Stepper
 
 META = torch.device("meta")

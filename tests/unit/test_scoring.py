@@ -12,7 +12,7 @@ from nmt.config import ModelConfig
 from nmt.decoding import decode
 from nmt.model import text_model
 from nmt.scoring import score_pairs
-from nmt.search import SearchOptions
+from nmt.search_options import SearchOptions
 from nmt.stepper import Stepper
 from tests.tiny import WORDS, seeded
 

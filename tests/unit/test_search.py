@@ -1,7 +1,6 @@
 import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,63 +13,21 @@ from nmt.search import (
     PAD,
     UNK,
     Beams,
-    Ensembled,
     Hypothesis,
     Limits,
-    SearchOptions,
     advance,
-    average,
     forbid,
     init_beams,
     most_probable,
-    search,
     settled,
 )
+from nmt.search_options import SearchOptions
+from tests.table_model import TableModel, greedy
 
 torch.set_num_threads(1)
 
 INF = math.inf
 WIDE = 400  # more places than any tiny model has candidates
-
-
-@dataclass(frozen=True)
-class Told:
-    """The state of a model that looks at everything written so far, in a sentence of its own."""
-
-    sentence: torch.Tensor  # rows
-    history: torch.Tensor  # rows, one number for all that was written
-
-    def select(self, rows, sentences=None):
-        return Told(self.sentence[rows], self.history[rows])
-
-
-class TableModel:
-    """Random next-token distributions, one for every sentence and everything that can be written before."""
-
-    def __init__(self, vocab: int = 7, seed: int = 0, size: int = 4099, sharpness: float = 1.5):
-        generator = torch.Generator().manual_seed(seed)
-        self.table = (torch.randn(size, vocab, generator=generator) * sharpness).log_softmax(-1)
-        self.vocab, self.size, self.rows = vocab, size, 0
-
-    def start(self, sentences: Sequence[int]) -> Told:
-        sentence = torch.tensor(sentences, dtype=torch.long)
-        return Told(sentence, torch.zeros_like(sentence))
-
-    def step(self, previous: torch.Tensor, state: Told) -> tuple[torch.Tensor, Told]:
-        self.rows += len(previous)
-        history = (state.history * 31 + previous + 7 * state.sentence + 1) % self.size
-        return self.table[history], Told(state.sentence, history)
-
-    def next(self, sentence: int, written: Sequence[int]) -> torch.Tensor:
-        """The log-probabilities after `written`, without any batch."""
-        history = 0
-        for token in (BOS, *written):
-            history = (history * 31 + token + 7 * sentence + 1) % self.size
-        return self.table[history]
-
-    def run(self, sentences, options, shortest, longest, **rest) -> list[list[Hypothesis]]:
-        lengths = {"min_lengths": torch.tensor(shortest).long(), "max_lengths": torch.tensor(longest).long()}
-        return search(self.step, self.start(sentences), options, **lengths, **rest)
 
 
 def every_hypothesis(
@@ -93,21 +50,6 @@ def assert_same(found: list[Hypothesis], expected: list[tuple[float, float, list
     assert [each.score for each in found] == pytest.approx([score for score, _, _ in expected], abs=1e-5)
     assert [each.log_prob for each in found] == pytest.approx([one for _, one, _ in expected], abs=1e-5)
     assert all(each.finished for each in found)
-
-
-def greedy(model: TableModel, sentence: int, shortest: int, longest: int, unknown: bool = False):
-    """Plain argmax decoding: tokens and log-probability."""
-    tokens: list[int] = []
-    total = 0.0
-    while True:
-        log_probs = model.next(sentence, tokens).tolist()
-        may = [UNK] * unknown + list(range(EOS + 1, model.vocab)) if len(tokens) < longest else []
-        may += [EOS] if len(tokens) >= min(shortest, longest) else []
-        best = max(may, key=lambda token: log_probs[token])
-        total += log_probs[best]
-        if best == EOS:
-            return tokens, total
-        tokens.append(best)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -355,104 +297,6 @@ def test_no_possible_token_is_reported(sample):
         model.run([0], SearchOptions(sample=sample), [0], [6])
 
 
-def first_tokens(model: TableModel, options: SearchOptions, count: int) -> dict[int, float]:
-    """How often each token is sampled first, over many sentences that are the same but for their seed."""
-    found = model.run([0] * count, options, [0] * count, [1] * count, seeds=range(count))
-    firsts = [each[0].tokens[0] if each[0].tokens else EOS for each in found]
-    return {token: firsts.count(token) / count for token in sorted(set(firsts))}
-
-
-def test_sampling_follows_the_distribution():
-    model, count = TableModel(seed=2, sharpness=1.0), 4000
-    log_probs = model.next(0, [])
-    words = list(range(EOS, model.vocab))
-    for temperature in (1.0, 0.5, 2.0):
-        expected = (log_probs[words] / temperature).softmax(-1).tolist()
-        seen = first_tokens(model, SearchOptions(sample=True, temperature=temperature), count)
-        for word, probability in zip(words, expected, strict=True):
-            error = math.sqrt(probability * (1 - probability) / count)
-            assert abs(seen.get(word, 0) - probability) < 4 * error
-
-
-def test_top_k_and_top_p_cut_the_tail():
-    model, count = TableModel(seed=2, sharpness=1.0), 2000
-    probabilities = model.next(0, [])[EOS:].softmax(-1)
-    ranked = (probabilities.argsort(descending=True) + EOS).tolist()
-    mass = probabilities.sort(descending=True).values.cumsum(0).tolist()
-    for kept in (1, 2, 3):
-        top_k = first_tokens(model, SearchOptions(sample=True, top_k=kept), count)
-        assert set(top_k) == set(ranked[:kept])
-        assert top_k[ranked[0]] == pytest.approx(mass[0] / mass[kept - 1], abs=0.05)
-        # The nucleus is the fewest tokens that hold top_p: just under their mass takes them all, just over one more.
-        under = first_tokens(model, SearchOptions(sample=True, top_p=mass[kept - 1] - 0.001), count)
-        over = first_tokens(model, SearchOptions(sample=True, top_p=mass[kept - 1] + 0.001), count)
-        assert (set(under), set(over)) == (set(ranked[:kept]), set(ranked[: kept + 1]))
-    both = first_tokens(model, SearchOptions(sample=True, top_k=2, top_p=mass[0] / mass[1] - 0.001), count)
-    assert set(both) == {ranked[0]}
-
-
-@pytest.mark.parametrize("narrow", [{"top_k": 1}, {"top_p": 1e-6}, {"temperature": 1e-4}])
-def test_narrow_sampling_is_greedy(narrow):
-    model = TableModel(seed=4)
-    found = model.run(range(6), SearchOptions(sample=True, n_best=3, **narrow), [0] * 6, [9] * 6)
-    for sentence, hypotheses in enumerate(found):
-        tokens, total = greedy(model, sentence, 0, 9)
-        assert [each.tokens for each in hypotheses] == [tokens]  # three equal samples are one
-        assert hypotheses[0].log_prob == pytest.approx(total, abs=1e-5)
-
-
-def test_samples_count_the_model_s_own_log_probability():
-    model = TableModel(seed=4)
-    options = SearchOptions(sample=True, n_best=20, temperature=2.0, top_k=3, length_penalty=0.6)
-    (found,) = model.run([1], options, [1], [6])
-    assert len(found) > 5
-    assert [each.score for each in found] == sorted((each.score for each in found), reverse=True)
-    assert len({tuple(each.tokens) for each in found}) == len(found)
-    for each in found:
-        ended = [*each.tokens, EOS]
-        total = sum(model.next(1, ended[:i])[token].item() for i, token in enumerate(ended))
-        assert each.finished
-        assert (each.log_prob, each.score) == pytest.approx((total, total / len(ended) ** 0.6), abs=1e-5)
-
-
-def test_seeds_make_samples():
-    model = TableModel(seed=4, vocab=30, sharpness=0.5)
-    options = SearchOptions(sample=True, n_best=4)
-    arguments = [0, 0], options, [5, 5], [9, 9]
-    one = model.run(*arguments)
-    assert model.run(*arguments) == one
-    assert one[0] != one[1]
-    assert model.run(*arguments, seeds=[7, 7])[0] == model.run(*arguments, seeds=[7, 7])[1]
-    assert model.run([0, 0], replace(options, seed=2), [5, 5], [9, 9])[0] not in one
-    drawn = {tuple(each.tokens) for each in one[0]}
-    assert drawn < {tuple(each.tokens) for each in model.run([0], replace(options, n_best=8), [5], [9])[0]}
-
-
-def test_average_is_the_mean_of_probabilities():
-    models = [TableModel(seed=seed) for seed in range(3)]
-    models[0].table[:, 4] = -INF
-    for model in models:
-        model.table[:, 5] = -INF
-    ensemble = average([model.step for model in models])
-    state = Ensembled(tuple(model.start([0, 1, 2]) for model in models))
-    log_probs, state = ensemble(torch.tensor([BOS] * 3), state)
-    log_probs, state = ensemble(torch.tensor([4, 6]), state.select(torch.tensor([2, 0])))
-    for row, (sentence, token) in zip(log_probs, [(2, 4), (0, 6)], strict=True):
-        expected = torch.stack([model.next(sentence, [token]).exp() for model in models]).mean(0)
-        torch.testing.assert_close(row.exp(), expected)
-    assert (log_probs[:, 5] == -INF).all()
-
-
-def test_search_with_an_ensemble_of_one_model_twice():
-    model = TableModel(seed=6)
-    options = SearchOptions(beam=4, n_best=4)
-    lengths = {"min_lengths": torch.tensor([0, 0]), "max_lengths": torch.tensor([5, 3])}
-    state = Ensembled((model.start([0, 1]), model.start([0, 1])))
-    found = search(average([model.step, model.step]), state, options, **lengths)
-    for twice, once in zip(found, model.run([0, 1], options, [0, 0], [5, 3]), strict=True):
-        assert [each.tokens for each in twice] == [each.tokens for each in once]
-
-
 @pytest.mark.parametrize(
     "options", [SearchOptions(beam=3), SearchOptions(sample=True, n_best=3, top_k=4, top_p=0.9, temperature=0.7)]
 )
@@ -478,30 +322,3 @@ def test_a_step_reads_nothing_from_the_device(options):
         beams = after
     flags = settled(beams, limits, options)
     assert (flags.device, flags.shape, flags.dtype) == (meta, (2,), torch.bool)
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"n_best": 7}, r"--search\.n_best 7 exceeds --search\.beam 5: "),
-        ({"beam": 0}, r"--search\.beam 0 "),
-        ({"n_best": 0}, r"--search\.n_best 0 "),
-        ({"length_penalty": -0.1}, r"--search\.length_penalty -0\.1 "),
-        ({"length_penalty": math.nan}, r"--search\.length_penalty nan "),
-        ({"sample": True, "temperature": 0.0}, r"--search\.temperature 0\.0 "),
-        ({"sample": True, "temperature": INF}, r"--search\.temperature inf "),
-        ({"sample": True, "top_k": -1}, r"--search\.top_k -1 "),
-        ({"sample": True, "top_p": 0.0}, r"--search\.top_p 0\.0 "),
-        ({"sample": True, "top_p": 1.1}, r"--search\.top_p 1\.1 "),
-        ({"temperature": 0.5}, r"--search\.temperature 0\.5 needs --search\.sample true"),
-        ({"top_k": 5}, r"--search\.top_k 5 needs --search\.sample true"),
-        ({"top_p": 0.9}, r"--search\.top_p 0\.9 needs --search\.sample true"),
-    ],
-)
-def test_options_are_checked(values, message):
-    with pytest.raises(ValueError, match=message):
-        SearchOptions(**values)
-
-
-def test_more_samples_than_the_beam_is_wide_are_fine():
-    assert SearchOptions(sample=True, n_best=50).n_best == 50

@@ -16,7 +16,7 @@ from data.shortlist import Shortlist
 from data.source import Ragged
 from data.tokenizer import SPECIAL_IDS, Tokenizer, TokenizerConfig
 from nmt.checkpoint import load_model
-from nmt.search import SearchOptions
+from nmt.search_options import SearchOptions
 from nmt.shortlist_making import learn_shortlist, measure_coverage
 from nmt.translator import Translator
 from scripts import make_shortlist, translate

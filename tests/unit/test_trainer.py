@@ -26,7 +26,7 @@ from nmt.model import text_model
 from nmt.processes import StopSignal, bfloat16_computes, make_accelerator
 from nmt.run_directory import RunDirectory
 from nmt.run_log import read_records
-from nmt.search import SearchOptions
+from nmt.search_options import SearchOptions
 from nmt.translator import Translator
 from nmt.validation import TranslationValidator, Validation
 

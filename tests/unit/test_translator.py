@@ -19,7 +19,7 @@ from nmt.checkpoint import TrainedModel, save_model
 from nmt.config import ModelConfig
 from nmt.formats import Fields, Job, parse_record, plain_rows, translate_jsonl, translate_plain
 from nmt.model import text_model
-from nmt.search import SearchOptions
+from nmt.search_options import SearchOptions
 from nmt.streaming import POOL_LINES, Notes, arriving, gather, read_blocks
 from nmt.translator import Translation, Translator, cut
 

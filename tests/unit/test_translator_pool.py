@@ -13,7 +13,7 @@ from data.shortlist import Shortlist
 from data.source import Ragged
 from data.tokenizer import SPECIAL_IDS
 from nmt.checkpoint import load_model
-from nmt.search import SearchOptions
+from nmt.search_options import SearchOptions
 from nmt.translator import Translator
 from nmt.translator_pool import TranslatorPool
 from tests.tiny import SCENE_WORDS as WORDS

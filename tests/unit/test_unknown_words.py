@@ -23,7 +23,8 @@ from nmt.evaluation import System, evaluate, format_json, render
 from nmt.explanation import attention_weights
 from nmt.formats import Job, translate_plain
 from nmt.model import text_model
-from nmt.search import Hypothesis, SearchOptions
+from nmt.search import Hypothesis
+from nmt.search_options import SearchOptions
 from nmt.streaming import Notes
 from nmt.translation_options import TranslationOptions
 from nmt.translation_recipe import TranslationRecipe
