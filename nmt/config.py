@@ -28,6 +28,10 @@ class ModelConfig:
         bidirectional: The encoder reads both ways, with half of its units each (Bahdanau et al. 2014, section 3.2).
         attention: none; or what the decoder compares itself with each source position by: dot, general (Luong et al.
             2015, section 3.1) or additive (Bahdanau et al. 2014). It lies between recurrent layers and output.
+        layers_above: Further recurrent layers of the decoder between attention and output. They read what attention
+            made, and so know what was attended to before, as the upper layers in Wu et al. (2016), section 3.2; where
+            the layers below ask with knowledge of it (input feeding, Luong et al. 2015, section 3.3), no step of a
+            target could be computed before the one before it.
         source_every_step: The decoder reads what the encoder's last layer ended with beside each word (Cho et al. 2014,
             section 2.2).
         repeat_vector: The decoder reads that and nothing else, from a state of zeros (the RepeatVector of Keras's
@@ -48,6 +52,7 @@ class ModelConfig:
     reverse_source: bool = True
     bidirectional: bool = False
     attention: Score = "none"
+    layers_above: int = 0
     source_every_step: bool = False
     repeat_vector: bool = False
     init: Literal["default", "uniform"] = "default"
@@ -55,12 +60,18 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _check(self, "model", ("layers", "hidden", "embedding"), lambda value: value >= 1, "1 or more")
+        _check(self, "model", ("layers_above",), lambda value: value >= 0, "0 or more")
         _check(self, "model", ("dropout",), lambda value: 0 <= value < 1, "at least 0 and below 1")
         _check(self, "model", ("init_range",), lambda value: 0 < value < math.inf, "a number above 0")
         if self.repeat_vector and self.tied != "none":
             raise ValueError(
                 f"model.tied {self.tied} shares the vectors of the words that the decoder reads, but with "
                 "model.repeat_vector it reads none: leave model.tied at none"
+            )
+        if self.layers_above and self.attention == "none":
+            raise ValueError(
+                f"model.layers_above {self.layers_above} lie above attention, and model.attention is none: choose an "
+                "attention, or more model.layers"
             )
         if self.bidirectional and self.hidden % 2:
             raise ValueError(

@@ -1,6 +1,6 @@
 """The one decoder: a recurrent stack from words so far to the next word, whatever the source was."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -22,11 +22,13 @@ class DecoderState:
     recurrent: a row for each hypothesis, sentence by sentence, equally many of each
     vector: read at every step, a row for each sentence, or None
     memory: attended over at every step, a row for each sentence, or None
+    above: that of the layers above attention, as `recurrent`, or None
     """
 
     recurrent: RecurrentState
     vector: Float[Tensor, "sentences summary"] | None = None
     memory: Memory | None = None
+    above: RecurrentState | None = None
 
     def select(self, rows: Int[Tensor, " selected"], sentences: Int[Tensor, " kept"] | None = None) -> "DecoderState":
         """The state of these hypotheses, and of these sentences if they are not the same as before."""
@@ -34,7 +36,8 @@ class DecoderState:
         if sentences is not None:
             vector = None if vector is None else vector.index_select(0, sentences)
             memory = None if memory is None else memory.select(sentences)
-        return DecoderState(self.recurrent.select(rows), vector, memory)
+        above = None if self.above is None else self.above.select(rows)
+        return DecoderState(self.recurrent.select(rows), vector, memory, above)
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,9 @@ class Decoder(nn.Module):
                 "model.attention none, or prepare images with kind grid"
             )
         self.attention = None if config.attention == "none" else Attention(config.attention, config.hidden, memory)
+        self.above = None
+        if config.layers_above:
+            self.above = RecurrentStack(replace(config, layers=config.layers_above), config.hidden)
         self.tied = config.tied != "none"
         # words that are read and written as one vector are compared with the output in their own space
         narrow = self.tied and config.embedding != config.hidden
@@ -97,7 +103,8 @@ class Decoder(nn.Module):
         if self.attention is not None:
             assert context.memory is not None and context.memory_mask is not None
             memory = self.attention.remember(context.memory, context.memory_mask)
-        return DecoderState(state, context.vector, memory)
+        above = None if self.above is None else self.above.zeros(rows, next(self.parameters()))
+        return DecoderState(state, context.vector, memory, above)
 
     def forward(
         self, context: Context, target: Int[Tensor, "rows time"], positions: Int[Tensor, " tokens"]
@@ -119,6 +126,8 @@ class Decoder(nn.Module):
         if self.attention is not None:
             attended = self.attention(outputs, state.memory)
             outputs, weights = attended.outputs, attended.weights
+        if self.above is not None:
+            outputs = outputs + self.above(self.dropout(outputs), state.above)[0]
         real = self.dropout(outputs).reshape(-1, outputs.shape[-1]).index_select(0, positions)
         return Forced(self._projected(real), weights)
 
@@ -142,7 +151,12 @@ class Decoder(nn.Module):
             # the hypotheses of a sentence ask together, as the steps of a target do in training
             asked = outputs.view(len(state.memory.mask), -1, outputs.shape[1])
             outputs = self.attention(asked, state.memory).outputs.flatten(0, 1)
-        return self._projected(outputs), DecoderState(recurrent, state.vector, state.memory)
+        above = state.above
+        if self.above is not None:
+            assert above is not None
+            more, above = self.above.step(self.dropout(outputs), above)
+            outputs = outputs + more
+        return self._projected(outputs), DecoderState(recurrent, state.vector, state.memory, above)
 
     def _inputs(self, tokens: Int[Tensor, "*rows"], vector: Tensor | None) -> Float[Tensor, "*rows inputs"]:
         """What the recurrent stack reads: the word before, and beside it the source's vector; either may be missing."""

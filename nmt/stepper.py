@@ -99,8 +99,9 @@ def _lay_out(decoder: Decoder, precision: Precision, device: torch.device) -> De
             for name, child in module.named_children():
                 if isinstance(child, nn.Linear):
                     setattr(module, name, Int8Linear(child))
-        made.stack.layers = nn.ModuleList(Int8Cell(layer) for layer in made.stack.layers)
-        made.stack.advance = _INT8_CELLS[made.stack.cell]
+        for stack in (made.stack, made.above) if made.above is not None else (made.stack,):
+            stack.layers = nn.ModuleList(Int8Cell(layer) for layer in stack.layers)
+            stack.advance = _INT8_CELLS[stack.cell]
     return made
 
 

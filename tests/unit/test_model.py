@@ -54,17 +54,18 @@ def test_decoder_steps_give_what_forward_gives(layers, residual, tied, embedding
 @given(
     st.sampled_from(["lstm", "gru", "rnn"]), st.booleans(), st.sampled_from(["none", "dot", "general", "additive"]),
     st.sampled_from(["word", "both", "vector"]), st.booleans(), st.integers(1, 2),
-    st.sampled_from([("none", 8), ("target", 6)]), st.sampled_from(["text", "frames"]),
+    st.sampled_from([("none", 8), ("target", 6)]), st.sampled_from(["text", "frames"]), st.integers(0, 2),
 )  # fmt: skip
 @settings(max_examples=100, deadline=None)
 def test_steps_after_an_encoder_give_what_forward_gives(
-    cell, bidirectional, attention, vector, residual, layers, sizes, reads
+    cell, bidirectional, attention, vector, residual, layers, sizes, reads, above
 ):
     tied, embedding = ("none", 8) if vector == "vector" else sizes
     model = make(
         cell=cell, bidirectional=bidirectional, attention=attention, source_every_step=vector == "both",
         repeat_vector=vector == "vector", residual=residual,
         layers=layers, tied=tied, embedding=embedding, reads=reads,
+        layers_above=0 if attention == "none" else above,
     ).eval()  # fmt: skip
     batch = random_batch(0, LENGTHS)
     if reads == "frames":
@@ -98,6 +99,26 @@ def test_padding_of_the_source_changes_nothing(attention, bidirectional, reads):
     expected, _ = stepper.step(start[:1], stepper.start(alone))
     found, _ = stepper.step(start, stepper.start(beside))
     torch.testing.assert_close(found[:1], expected, atol=1e-5, rtol=0)
+
+
+def test_layers_above_attention_know_what_was_attended_to_before():
+    torch.manual_seed(0)
+    decoder = make(attention="general", layers_above=1).eval().decoder
+    assert decoder.above is not None
+    state = Stepper(make(attention="general", layers_above=1).eval()).start(random_source(0, [5]))
+    first, after = decoder.step(torch.tensor([5]), state)
+    # all that the layers below carry on is put back, so that only those above remember the first step
+    again, _ = decoder.step(torch.tensor([5]), dataclasses.replace(after, recurrent=state.recurrent))
+    assert not torch.allclose(first, again)
+    for weight in decoder.above.parameters():
+        weight.data.zero_()
+    (first, after), below = decoder.step(torch.tensor([5]), state), state.recurrent
+    assert torch.equal(first, decoder.step(torch.tensor([5]), dataclasses.replace(after, recurrent=below))[0])
+
+
+def test_layers_above_attention_need_one():
+    with pytest.raises(ValueError, match=r"model\.layers_above 1 .* model\.attention is none"):
+        ModelConfig(layers_above=1)
 
 
 def test_a_decoder_of_the_repeated_vector_knows_no_word_before():

@@ -15,6 +15,7 @@ KINDS = [
     {"tied": "all", "embedding": 16, "attention": "general", "layers": 2, "residual": True},
     {"cell": "gru", "attention": "additive", "source_every_step": True},
     {"cell": "rnn", "attention": "dot"},
+    {"attention": "general", "layers_above": 2},
     {"repeat_vector": True},
 ]
 

@@ -68,6 +68,7 @@ MODEL_CHANGES = {
     "layers": 2, "hidden": 12, "embedding": 12, "dropout": 0.5, "residual": True, "tied": "target",
     "reverse_source": False, "init": "uniform", "init_range": 0.3, "cell": "gru", "bidirectional": True,
     "attention": "additive", "source_every_step": True, "repeat_vector": True, "variational_dropout": True,
+    "layers_above": 1,
 }  # fmt: skip
 TRAINING_CHANGES = {
     "seed": 2, "batch_tokens": 256, "accumulate": 2, "optimizer": "sgd", "learning_rate": 0.01, "weight_decay": 0.5,
@@ -79,7 +80,7 @@ ELSEWHERE = {
     "max_epochs", "max_updates", "max_minutes", "validate_every", "metric", "valid_sentences", "valid_beam",
     "patience", "keep_best", "checkpoint_every", "deterministic", "pretrained_learning_rate", "subword_sampling",
 }  # fmt: skip
-NEEDED_MODEL = {"residual": {"layers": 2}, "init_range": {"init": "uniform"}}
+NEEDED_MODEL = {"layers_above": {"attention": "general"}, "residual": {"layers": 2}, "init_range": {"init": "uniform"}}
 NEEDED = {"halve_after": {"schedule": "halve"}, "sampled_softmax": {"label_smoothing": 0.0}}
 
 
