@@ -9,6 +9,7 @@ import torch
 from data.length_ratio import LengthRatio
 from data.shortlist import Shortlist
 from data.source import Column, Source, TextSource
+from nmt.consensus import by_consensus
 from nmt.ensemble import Ensembled, average
 from nmt.search import Hypothesis, search
 from nmt.search_options import SearchOptions
@@ -46,6 +47,7 @@ def decode(
     lengths = sources.lengths.tolist()
     order = sorted(range(len(lengths)), key=lambda i: lengths[i])
     width = options.n_best if options.sample else options.beam
+    asked = replace(options, n_best=options.beam) if options.consensus else options
     found: list[list[Hypothesis]] = [[] for _ in lengths]
     start = 0
     while start < len(order):
@@ -56,14 +58,16 @@ def decode(
         results = _decode_batch(
             steppers,
             sources.collate(np.array(rows), reverse=steppers[0].model.config.reverse_source),
-            options,
+            asked,
             ratio,
             [prefixes[i] for i in rows] if prefixes else None,
             [seeds[i] if seeds else i for i in rows],
             shortlist,
         )
         for i, hypotheses in zip(rows, results, strict=True):
-            found[i] = hypotheses
+            if options.consensus:
+                hypotheses = by_consensus(hypotheses, options.consensus)
+            found[i] = hypotheses[: options.n_best]
         start = end
     return found
 

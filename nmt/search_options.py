@@ -20,6 +20,8 @@ class SearchOptions:
             counted within the top k; 1 is off.
         seed: Seed of sampling.
         allow_unknown: Whether the unknown token may be written.
+        consensus: Put first what agrees most with all that the beam ends with, their probabilities raised to
+            1 / consensus (see `nmt.consensus`); 0 is off. Scores are then agreements, from 0 to 1.
     """
 
     beam: int = 5
@@ -31,6 +33,7 @@ class SearchOptions:
     top_p: float = 1.0
     seed: int = 1
     allow_unknown: bool = False
+    consensus: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what cannot be searched with, and what would silently do nothing."""
@@ -46,6 +49,11 @@ class SearchOptions:
             ("temperature", self.temperature != 1 and not self.sample, "needs --search.sample true"),
             ("top_k", self.top_k != 0 and not self.sample, "needs --search.sample true"),
             ("top_p", self.top_p != 1 and not self.sample, "needs --search.sample true"),
+            ("consensus", not 0 <= self.consensus < math.inf, "must be a number above 0, or 0 for off"),
+            ("consensus", self.consensus > 0 and self.sample,
+             "orders what a beam has found: leave out --search.sample true"),
+            ("consensus", self.consensus > 0 and self.beam == 1,
+             "needs --search.beam 2 or more: a beam of 1 has nothing to put in order"),
         ]  # fmt: skip
         for flag, wrong, why in problems:
             if wrong:

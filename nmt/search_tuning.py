@@ -1,8 +1,4 @@
-"""What beams and penalties do to the scores of a text, to choose them by.
-
-A text is decoded once for each beam and length penalty, since both decide what search finds. The coverage penalty is
-applied afterwards to what the beam ended with, as translating applies it, so all of its values share a search.
-"""
+"""What beams and length penalties do to the scores of a text, to choose them by."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -25,7 +21,6 @@ class Tried:
 
     beam: int
     length_penalty: float
-    coverage_penalty: float
     bleu: float
     chrf: float
     length_ratio: float
@@ -33,15 +28,13 @@ class Tried:
 
     def command_options(self) -> str:
         """How `translate` is told of it."""
-        words = [f"--beam {self.beam} --length-penalty {self.length_penalty:g}"]
-        words += [f"--coverage-penalty {self.coverage_penalty:g}"] if self.coverage_penalty else []
-        return " ".join(words + ["--replace-unknown"] * (self.replaced_unknown is not None))
+        more = "" if self.replaced_unknown is None else " --replace-unknown"
+        return f"--beam {self.beam} --length-penalty {self.length_penalty:g}{more}"
 
     def recipe_options(self) -> str:
         """How a recipe and `evaluate_translation.py` are told of it."""
-        words = [f"--search.beam {self.beam} --search.length_penalty {self.length_penalty:g}"]
-        words += [f"--search.coverage_penalty {self.coverage_penalty:g}"] if self.coverage_penalty else []
-        return " ".join(words + ["--search.replace_unknown true"] * (self.replaced_unknown is not None))
+        more = "" if self.replaced_unknown is None else " --search.replace_unknown true"
+        return f"--search.beam {self.beam} --search.length_penalty {self.length_penalty:g}{more}"
 
 
 @dataclass(frozen=True)
@@ -64,7 +57,6 @@ def tune_search(
     *,
     beams: Sequence[int],
     length_penalties: Sequence[float],
-    coverage_penalties: Sequence[float],
     replace_unknown: bool = False,
     lowercase: bool = False,
     say: Callable[[str], None] = lambda message: None,
@@ -82,26 +74,24 @@ def tune_search(
     """
     bleu, chrf = BLEU(lowercase=lowercase, references=references), CHRF(lowercase=lowercase, references=references)
     plain = TranslationOptions(replace_unknown=replace_unknown)
-    searches = [replace(plain, beam=beam, length_penalty=x) for beam, x in itertools.product(beams, length_penalties)]
-    for options, penalty in itertools.product(searches, coverage_penalties):  # all, before the first takes its time
-        translator.check(replace(options, coverage_penalty=penalty))
+    searches = [  # all, before the first takes its time
+        replace(plain, beam=beam, length_penalty=penalty)
+        for beam, penalty in itertools.product(beams, length_penalties)
+    ]
     tried = []
     for number, options in enumerate(searches, 1):
         say(f"search {number} of {len(searches)}: beam {options.beam}, length penalty {options.length_penalty:g}")
-        results = translator.translate_by_coverage(sources, options, coverage_penalties)
-        for penalty, found in zip(coverage_penalties, results, strict=True):
-            lines = [one.text for one in found]
-            score = bleu.corpus_score(lines, None)
-            replaced = sum(one.hypotheses[0].replaced for one in found) if replace_unknown else None
-            tried.append(
-                Tried(
-                    options.beam,
-                    options.length_penalty,
-                    penalty,
-                    float(score.score),
-                    float(chrf.corpus_score(lines, None).score),
-                    float(score.ratio),
-                    replaced,
-                )
+        found = translator.translate(sources, options)
+        lines = [one.text for one in found]
+        score = bleu.corpus_score(lines, None)
+        tried.append(
+            Tried(
+                options.beam,
+                options.length_penalty,
+                float(score.score),
+                float(chrf.corpus_score(lines, None).score),
+                float(score.ratio),
+                sum(one.hypotheses[0].replaced for one in found) if replace_unknown else None,
             )
+        )
     return Tuning(tried, {"bleu": bleu.get_signature().format(), "chrf": chrf.get_signature().format()})

@@ -18,7 +18,7 @@ in lower case.
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -33,9 +33,8 @@ from data.shortlist import Shortlist
 from data.source import Ragged
 from data.tokenizer import UNK_ID, Tokenizer
 from nmt.checkpoint import TrainedModel, load_model
-from nmt.coverage import coverage, rank_by_coverage
 from nmt.decoding import decode
-from nmt.explanation import Explanation, attention_weights, explain
+from nmt.explanation import Explanation, explain
 from nmt.scoring import PairScore, score_pairs
 from nmt.search import Hypothesis
 from nmt.search_options import SearchOptions
@@ -160,26 +159,8 @@ class Translator:
         Raises:
             UserError: The target vocabulary lacks a word of a prefix, or `check` refuses the options.
         """
-        penalty = TranslationOptions.of(options).coverage_penalty
-        [done] = self.translate_by_coverage(
-            texts, options, [penalty], prefixes=prefixes, first_line=first_line, batch_tokens=batch_tokens
-        )
-        return done
-
-    def translate_by_coverage(
-        self,
-        texts: Sequence[str],
-        options: SearchOptions,
-        penalties: Sequence[float],
-        *,
-        prefixes: Sequence[str] | None = None,
-        first_line: int = 0,
-        batch_tokens: int = 4096,
-    ) -> list[list[Translation]]:
-        """What `translate` would give with each of these coverage penalties in the options, from one search."""
-        each = [replace(TranslationOptions.of(options), coverage_penalty=penalty) for penalty in penalties]
-        for one in each:
-            self.check(one)
+        options = TranslationOptions.of(options)
+        self.check(options)
         if isinstance(texts, str):
             raise TypeError("texts must be a list of strings, not one string")
         if prefixes is not None and len(prefixes) != len(texts):
@@ -193,33 +174,22 @@ class Translator:
         found = decode(
             self._steppers,
             Ragged.of(read),
-            each[0].for_search(whole_beam=any(penalties)),
+            options.for_search(),
             self._ratio,
             batch_tokens=batch_tokens,
             prefixes=[forced[i] if part == 0 else [] for i, part in places],
             seeds=[(part << 40) + first_line + i for i, part in places],
             shortlist=self._shortlist,
         )
-        coverages = None
-        if any(penalties):
-            attended = attention_weights(self._models, read, found, batch_tokens=batch_tokens)
-            coverages = [list(map(coverage, weights)) for weights in attended]
-        results = []
-        for one in each:
-            best = found
-            if coverages is not None:
-                best = [rank_by_coverage(*both, one.coverage_penalty) for both in zip(found, coverages, strict=True)]
-            best = [hypotheses[: one.n_best] for hypotheses in best]
-            unknown: list[list[list[str]]] = [[[] for _ in hypotheses] for hypotheses in best]
-            if one.replace_unknown:
-                typed = (self._source.typed(_encodable(text)) for text in texts)
-                words = [part for both in zip(typed, pieces, strict=True) for part in self._by_piece(*both)]
-                unknown = most_read(self._models, read, best, words, batch_tokens=batch_tokens)
-            by_text: list[list[list[tuple[Hypothesis, list[str]]]]] = [[] for _ in texts]
-            for (i, _), hypotheses, its in zip(places, best, unknown, strict=True):
-                by_text[i].append(list(zip(hypotheses, its, strict=True)))
-            results.append([self._join(*every) for every in zip(texts, ids, by_text, strict=True)])
-        return results
+        unknown: list[list[list[str]]] = [[[] for _ in hypotheses] for hypotheses in found]
+        if options.replace_unknown:
+            typed = (self._source.typed(_encodable(text)) for text in texts)
+            words = [part for both in zip(typed, pieces, strict=True) for part in self._by_piece(*both)]
+            unknown = most_read(self._models, read, found, words, batch_tokens=batch_tokens)
+        by_text: list[list[list[tuple[Hypothesis, list[str]]]]] = [[] for _ in texts]
+        for (i, _), hypotheses, its in zip(places, found, unknown, strict=True):
+            by_text[i].append(list(zip(hypotheses, its, strict=True)))
+        return [self._join(*every) for every in zip(texts, ids, by_text, strict=True)]
 
     def check(self, options: SearchOptions) -> None:
         """Raises UserError if the models cannot do what the options ask for."""

@@ -64,7 +64,10 @@ def _parser() -> Parser:
         help="also write an HTML page of the first 100: what was seen for each word, the alternatives")  # fmt: skip
     add("--overwrite", action="store_true", help="replace files that are there already")
 
-    add_search(parser, "caption", "image")
+    add = add_search(parser, "caption", "image")
+    add("--consensus", type=float, metavar="T", default=0.0,
+        help="write the caption that agrees most with all that the beam found; T, such as 3, flattens their "
+        "probabilities")  # fmt: skip
     add_sampling(parser, "caption")
     return parser
 

@@ -47,8 +47,6 @@ def check_sampling(parser: Parser, args: Any) -> None:
 
 def add_attended(add: Callable[..., Any]) -> None:
     """Add what needs a text with attention over it."""
-    add("--coverage-penalty", type=float, metavar="X", default=0.0,
-        help="order what the beam finds anew: this times the coverage of the input is added to scores")  # fmt: skip
     add("--replace-unknown", action="store_true",
         help="write unknown words as the word of the input, as typed, that was attended to most")  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Which beam, length penalty and coverage penalty translate a validation text best."""
+"""Which beam and length penalty translate a validation text best."""
 
 import json
 import sys
@@ -21,12 +21,9 @@ if TYPE_CHECKING:
 NAME = "tune_search.py"
 _EXAMPLE = f"{NAME} --model RUN/model --source VALID --reference VALID.REFERENCE [--json OUT]"
 _DESCRIPTION = """
-Translates a text with every combination of the given beams, length penalties and coverage penalties, shows BLEU and
-chrF of each, and says how to have the best by BLEU. Choose on a validation text: a setting chosen on the test part
-makes the score of the test part too good.
-
-The text is decoded once for each beam and length penalty. Coverage penalties (Wu et al. 2016, equation 14) put what the
-beam has found in a new order, which costs little. Without attention there are none.
+Translates a text with every combination of the given beams and length penalties, shows BLEU and chrF of each, and says
+how to have the best by BLEU. Choose on a validation text: a setting chosen on the test part makes the score of the test
+part too good.
 """
 T = TypeVar("T", int, float)
 
@@ -36,7 +33,6 @@ def main() -> None:
     args = parser.read()
     beams = _numbers(parser, "--beam", args.beam, int)
     length_penalties = _numbers(parser, "--length-penalty", args.length_penalty, float)
-    coverage_penalties = _numbers(parser, "--coverage-penalty", args.coverage_penalty, float)
     files = {"source": Path(args.source)}
     files |= {f"reference{i}": Path(name) for i, name in enumerate(args.reference, 1)}
     check_outputs([args.json], files.values(), args.overwrite)
@@ -54,9 +50,6 @@ def main() -> None:
     texts = {name: list((read_lines if name == "source" else read_scored_text)(path)) for name, path in files.items()}
     check_line_counts({path: texts[name] for name, path in files.items()})
     translator = Translator.load(args.model)
-    # what was not asked for does not stand in the way
-    if args.coverage_penalty == parser.get_default("coverage_penalty") and (not translator.has_attention or 1 in beams):
-        coverage_penalties = [0.0]
     try:
         found = tune_search(
             translator,
@@ -64,7 +57,6 @@ def main() -> None:
             [lines for name, lines in texts.items() if name != "source"],
             beams=beams,
             length_penalties=length_penalties,
-            coverage_penalties=coverage_penalties,
             replace_unknown=args.replace_unknown,
             lowercase=args.lowercase,
             say=lambda message: print(f"{NAME}: {message}", file=sys.stderr, flush=True),
@@ -92,7 +84,6 @@ def _parser() -> Parser:
         help="its translation, line for line; give it again for further ones")  # fmt: skip
     add("--beam", default="5,10", metavar="N,N", help="beams to try")
     add("--length-penalty", default="0,0.2,0.4,0.6,0.8,1,1.2", metavar="X,X", help="length penalties to try")
-    add("--coverage-penalty", default="0,0.02,0.05,0.1,0.2", metavar="X,X", help="coverage penalties to try")
     add("--replace-unknown", action="store_true", help="replace unknown words by words of the source, as translate")
     add("--lowercase", action="store_true", help="score in lower case")
     add("--json", metavar="FILE", help="where to write all figures")
@@ -113,10 +104,10 @@ def _show(found: "Tuning") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    columns = "beam", "length penalty", "coverage penalty", "BLEU", "chrF", "length ratio"
+    columns = "beam", "length penalty", "BLEU", "chrF", "length ratio"
     table = Table(*columns, title="Scores by setting of the search", title_justify="left")
     for one in found.tried:
-        setting = f"{one.beam}", f"{one.length_penalty:g}", f"{one.coverage_penalty:g}"
+        setting = f"{one.beam}", f"{one.length_penalty:g}"
         bleu = f"{one.bleu:.2f}" + (" *" if one == found.best else "")
         table.add_row(*setting, bleu, f"{one.chrf:.2f}", f"{one.length_ratio:.3f}")
     console = Console()

@@ -44,10 +44,10 @@ TEXTS = ["--source", "source", "--reference", "source"]
 
 
 def test_settings_are_shown_and_the_best_can_be_had(call, folder):
-    grid = ["--beam", "2,3", "--length-penalty", "0,1", "--coverage-penalty", "0,0.5", "--lowercase"]
+    grid = ["--beam", "2,3", "--length-penalty", "0,0.5,1,2", "--lowercase"]
     code, written = call(tune_search, *TEXTS, *grid, "--replace-unknown", "--json", "out.json")
-    assert code == 0 and written.out.count("│") == 8 * 7 and written.out.count("*") == 2
-    assert "search 4 of 4" in written.err
+    assert code == 0 and written.out.count("│") == 8 * 6 and written.out.count("*") == 2
+    assert "search 8 of 8" in written.err
     found = json.loads((folder / "out.json").read_text())
     assert len(found["tried"]) == 8 and len(found["data"]["source"]["sha256"]) == 64
     best, options = found["best"], found["options"]
@@ -68,11 +68,6 @@ def test_settings_are_shown_and_the_best_can_be_had(call, folder):
     assert json.loads((folder / "out.json").read_text())["best"]["replaced_unknown"] is None
 
 
-def test_without_attention_no_coverage_is_tried(call):
-    code, written = call(tune_search, *TEXTS, "--beam", "2", "--length-penalty", "0,1", model="plain")
-    assert code == 0 and written.out.count("│") == 2 * 7
-
-
 def test_translate_writes_what_was_read_for_unknown_words(call):
     code, written = call(translate, "source", "--replace-unknown")
     rows = written.out.splitlines()
@@ -87,23 +82,11 @@ def test_translate_writes_what_was_read_for_unknown_words(call):
     assert "source: 0, in the translations of 0 lines" in written.err
 
 
-def test_a_coverage_penalty_changes_scores(call):
-    plain, penalised = (
-        call(translate, "source", "--n-best", "3", "--coverage-penalty", value)[1].out for value in ("0", "0.7")
-    )
-    scores = [[float(row.split("\t")[2]) for row in text.splitlines()] for text in (plain, penalised)]
-    assert len(scores[0]) == len(scores[1]) and sum(scores[1]) < sum(scores[0])
-
-
 @pytest.mark.parametrize(
     ("module", "arguments", "code", "message"),
     [
         (translate, ["source", "--replace-unknown"], 1, "plain has no attention"),
-        (translate, ["/dev/null", "--coverage-penalty", "0.1"], 1, "plain has no attention"),
-        (translate, ["source", "--coverage-penalty", "0.1", "--beam", "1"], 2, "needs --beam 2 or more"),
-        (translate, ["source", "--coverage-penalty", "0.1", "--sample"], 2, "leave out --sample"),
         (evaluate_translation, [*TEXTS, "--search.replace_unknown", "true"], 1, "plain has no attention"),
-        (tune_search, [*TEXTS, "--coverage-penalty", "0.1"], 1, "plain has no attention"),
         (tune_search, [*TEXTS, "--replace-unknown"], 1, "plain has no attention"),
         (tune_search, [*TEXTS, "--beam", "5,x"], 2, "--beam 5,x: give numbers with commas"),
         (tune_search, [*TEXTS, "--beam", "0"], 2, "--beam 0 must be at least 1"),

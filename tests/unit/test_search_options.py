@@ -22,6 +22,10 @@ INF = math.inf
         ({"sample": True, "top_p": 1.1}, r"--search\.top_p 1\.1 "),
         ({"temperature": 0.5}, r"--search\.temperature 0\.5 needs --search\.sample true"),
         ({"top_k": 5}, r"--search\.top_k 5 needs --search\.sample true"),
+        ({"consensus": -0.1}, r"--search\.consensus -0\.1 must be a number above 0, or 0"),
+        ({"consensus": math.nan}, r"--search\.consensus nan "),
+        ({"consensus": 2.0, "beam": 1}, r"--search\.consensus 2\.0 needs --search\.beam 2 or more"),
+        ({"consensus": 2.0, "sample": True}, r"--search\.consensus 2\.0 .* leave out --search\.sample true"),
         ({"top_p": 0.9}, r"--search\.top_p 0\.9 needs --search\.sample true"),
     ],
 )

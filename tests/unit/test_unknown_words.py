@@ -1,6 +1,5 @@
 """Unknown words written as what was read for them, and hypotheses put in order by what they left unread."""
 
-import math
 import random
 from collections import Counter
 from dataclasses import replace
@@ -18,12 +17,10 @@ from data.source import Ragged
 from data.tokenizer import UNK_ID, Tokenizer, TokenizerConfig
 from nmt.checkpoint import TrainedModel
 from nmt.config import ModelConfig
-from nmt.coverage import coverage, rank_by_coverage
 from nmt.evaluation import System, evaluate, format_json, render
 from nmt.explanation import attention_weights
 from nmt.formats import Job, translate_plain
 from nmt.model import text_model
-from nmt.search import Hypothesis
 from nmt.search_options import SearchOptions
 from nmt.streaming import Notes
 from nmt.translation_options import TranslationOptions
@@ -160,50 +157,13 @@ def test_weights_in_batches_are_those_of_the_explanation(attentions, reverse_sou
     assert attention_weights(made._models, ids, [[]] * 4) == [[]] * 4
 
 
-# Coverage
-
-
-def test_coverage_is_that_of_wu_et_al():
-    weights = np.array([[0.5, 0.5, 0.0], [0.7, 0.2, 0.1]], np.float32)
-    assert coverage(weights) == pytest.approx(math.log(1.0) + math.log(0.7) + math.log(0.1), abs=1e-6)
-    assert coverage(np.eye(3, dtype=np.float32)) == 0
-    assert math.isfinite(coverage(np.array([[1.0, 0.0]], np.float32)))
-    one, two = Hypothesis([5], -1.0, -1.0, True), Hypothesis([6], -2.0, -1.5, True)
-    assert rank_by_coverage([one, two], [-9.0, -2.0], 0.0) == [one, two]
-    assert rank_by_coverage([one, two], [-9.0, -2.0], 0.1) == [replace(two, score=-1.7), replace(one, score=-1.9)]
-
-
-def test_a_coverage_penalty_puts_the_beam_in_another_order(backwards):
-    made = Translator([replace(backwards, length_ratio=LengthRatio(0.3, 1.0, 2.0))])
-    draw = random.Random(2)
-    texts = [" ".join(draw.choices(NAMES[:3], k=draw.randint(2, 9))) for _ in range(20)]
-    plain = TranslationOptions(beam=4, n_best=4)
-    penalties = [0.0, 0.5, 100.0]
-    results = made.translate_by_coverage(texts, plain, penalties)
-    assert [one.text for one in results[0]] != [one.text for one in results[-1]]
-    for penalty, found in zip(penalties, results, strict=True):
-        options = replace(plain, coverage_penalty=penalty)
-        assert [one.text for one in found] == [one.text for one in made.translate(texts, options)]
-        best = made.translate(texts, replace(options, n_best=1))
-        assert [one.text for one in best] == [one.text for one in found]
-        assert {len(one.hypotheses) for one in best} == {1}
-        for one in found:
-            scores = [each.score for each in one.hypotheses]
-            assert scores == sorted(scores, reverse=True)
-            read = sum(coverage(part.weights) for part in made.explain(one))
-            parts = one.hypotheses[0].parts
-            own = sum(part.log_prob / (len(part.tokens) + part.finished) for part in parts)
-            assert scores[0] == pytest.approx(own + penalty * read, abs=1e-3 * (1 + penalty))
-
-
 # What is refused
 
 
-@pytest.mark.parametrize("option", [{"replace_unknown": True}, {"coverage_penalty": 0.2}])
-def test_without_attention_both_are_refused(option):
-    with pytest.raises(UserError, match=f"model 1 has no attention.*{next(iter(option))}.*model.attention general"):
-        untrained("none").translate(["w1"], TranslationOptions(**option))
-    untrained("none", "dot").translate(["w1"], TranslationOptions(**option))
+def test_without_attention_it_is_refused():
+    with pytest.raises(UserError, match=r"model 1 has no attention.*replace_unknown.*model.attention general"):
+        untrained("none").translate(["w1"], TranslationOptions(replace_unknown=True))
+    untrained("none", "dot").translate(["w1"], TranslationOptions(replace_unknown=True))
 
 
 @pytest.mark.parametrize("level", ["char", "bpe", "unigram"])
@@ -211,22 +171,6 @@ def test_without_words_there_are_no_unknown_words_to_replace(level):
     made = untrained("general", words=tokenizer(level=level))
     with pytest.raises(UserError, match=f"vocabulary of level {level}, not of words"):
         made.translate(["w1"], TranslationOptions(replace_unknown=True))
-    made.translate(["w1"], TranslationOptions(coverage_penalty=0.2))
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"coverage_penalty": -0.1}, "coverage_penalty -0.1 must be a number, at least 0"),
-        ({"coverage_penalty": math.nan}, "must be a number"),
-        ({"coverage_penalty": 0.1, "beam": 1}, "needs --search.beam 2 or more"),
-        ({"coverage_penalty": 0.1, "sample": True}, "leave out --search.sample true"),
-        ({"beam": 0}, "must be at least 1"),
-    ],
-)
-def test_options_that_would_do_nothing_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        TranslationOptions(**options)
 
 
 def test_a_recipe_is_refused_before_its_training():
