@@ -1,6 +1,5 @@
 """A recipe whose source is images."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -36,8 +35,7 @@ from data.tokenizer import SPECIAL_IDS
 from nmt.checkpoint import versions
 from nmt.config import ModelConfig, TrainingConfig
 from nmt.model import SequenceModel
-from nmt.recipe import DryRun, Guide, Recipe, command, resumes, two_updates
-from nmt.run_directory import FIRST_TRAINING, RunDirectory
+from nmt.recipe import DryRun, Guide, Recipe, command, two_updates
 from nmt.search_options import SearchOptions
 from nmt.trainer import TrainingResult
 
@@ -64,28 +62,6 @@ class DrawnScenesConfig:
 
 
 @dataclass(frozen=True)
-class RefineConfig:
-    """Self-critical training after the other (Rennie et al. 2017), of the best model of that.
-
-    Args:
-        updates: How many; 0 is none.
-        learning_rate: The rate of all of them.
-        validate_every: Updates between validations.
-    """
-
-    updates: int = 0
-    learning_rate: float = 5e-5
-    validate_every: int = 50
-
-    def __post_init__(self) -> None:
-        for name, least in (("updates", 0), ("validate_every", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"refine.{name} is {getattr(self, name)}: it must be {least} or more")
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"refine.learning_rate is {self.learning_rate}: it must be a number above 0")
-
-
-@dataclass(frozen=True)
 class CaptionRecipe(Recipe):
     """The settings of every stage; a file in scripts/recipes/ has these sections."""
 
@@ -95,7 +71,6 @@ class CaptionRecipe(Recipe):
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=CaptionTrainingConfig)
     stage: StageConfig = field(default_factory=StageConfig)
-    refine: RefineConfig = field(default_factory=RefineConfig)
     search: SearchOptions = field(default_factory=SearchOptions)
 
     def prepare_data(self, out: Path, base: Path | None, console: Console) -> None:
@@ -112,39 +87,8 @@ class CaptionRecipe(Recipe):
         console.print(render_report(prepare_captioning(self.prepare, prepared, console, base=base)))
 
     def train(self, out: Path, resume: bool, console: Console) -> TrainingResult:
-        if not self.refine.updates:
-            return self._train(out, out, self.training, self.stage, resume, console)
-        first = out / FIRST_TRAINING
-        if not RunDirectory(first).model.exists():
-            result = self._train(out, first, self.training, self.stage, resume, console)
-            if result.model is None:
-                return result
-            console.print(f"The first training {result.reason}.", highlight=False)
-        else:
-            console.print(f"Trained already: {first / 'model'}", highlight=False)
-        refined = replace(
-            self.training,
-            learning_rate=self.refine.learning_rate,
-            # a CNN that learns keeps its share of the rate
-            pretrained_learning_rate=self.training.pretrained_learning_rate
-            * (self.refine.learning_rate / self.training.learning_rate),
-            schedule="constant",
-            warmup_updates=0,
-            label_smoothing=0.0,
-            sampled_softmax=0,
-            max_updates=self.refine.updates,
-            max_epochs=self.refine.updates,  # at most: an epoch has an update
-            validate_every=self.refine.validate_every,
-        )
-        stage = StageConfig(start=str(first / "model"), self_critical=True)
-        return self._train(out, out, refined, stage, resume, console)
-
-    def _train(
-        self, out: Path, run: Path, training: TrainingConfig, stage: StageConfig, resume: bool, console: Console
-    ) -> TrainingResult:
-        again = resumes(run, resume)
         return train_captioning(
-            out / "data", run, self.image, self.model, training, stage, resume=again, console=console
+            out / "data", out, self.image, self.model, self.training, self.stage, resume=resume, console=console
         )
 
     def scored_split(self, out: Path) -> str | None:

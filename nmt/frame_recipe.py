@@ -22,7 +22,7 @@ from nmt.evaluation import render as render_evaluation
 from nmt.frame_translator import FrameTranslator
 from nmt.metrics import read_scored_text
 from nmt.model import SequenceModel
-from nmt.recipe import DryRun, Guide, Recipe, command, resumes, two_updates
+from nmt.recipe import DryRun, Guide, Recipe, command, two_updates
 from nmt.search_options import SearchOptions
 from nmt.task_metrics import write_metrics
 from nmt.train_frames import train_frames
@@ -73,8 +73,7 @@ class FrameRecipe(Recipe):
         console.print(render_report(prepare_frames(self.prepare, prepared, base=base)))
 
     def train(self, out: Path, resume: bool, console: Console) -> TrainingResult:
-        again = resumes(out, resume)
-        return train_frames(out / "data", out, self.model, self.training, resume=again, console=console)
+        return train_frames(out / "data", out, self.model, self.training, resume=resume, console=console)
 
     def scored_split(self, out: Path) -> str | None:
         return "test" if (out / "data" / "test.npy").exists() else None

@@ -62,11 +62,7 @@ class Recipe(ABC):
 
     @abstractmethod
     def train(self, out: Path, resume: bool, console: Console) -> TrainingResult:
-        """Train on `out`/data and leave the model in `out`/model.
-
-        Args:
-            resume: Go on where a training was interrupted, if one was; see `resumes`.
-        """
+        """Train on `out`/data and leave the model in `out`/model."""
 
     @abstractmethod
     def scored_split(self, out: Path) -> str | None:
@@ -95,11 +91,6 @@ class Recipe(ABC):
         """
 
 
-def resumes(run: Path, resume: bool) -> bool:
-    """Whether a training is to go on from a checkpoint: where it may, and there is something to go on from."""
-    return resume and RunDirectory(run).checkpoints.exists()
-
-
 def run_recipe(recipe: Recipe, out: Path, *, base: Path | None, resume: bool, console: Console) -> None:
     """Run the stages of a recipe that are not done yet: prepare, train, evaluate. Of several processes that are started
     together, all train; the others wait for the first, which does the rest.
@@ -122,7 +113,7 @@ def run_recipe(recipe: Recipe, out: Path, *, base: Path | None, resume: bool, co
         console.print(f"Trained already: {run.model}", highlight=False)
     else:
         console.rule("train")
-        result = recipe.train(out, resume, console)
+        result = recipe.train(out, resume and run.checkpoints.exists(), console)
         if result.model is None:
             raise KeyboardInterrupt
         console.print(f"Training {result.reason}.", highlight=False)

@@ -13,8 +13,7 @@ from data.errors import UserError
 from data.files import atomic_directory, remove_unfinished
 from nmt.checkpoint import TrainedModel, save_model, save_state
 
-FIRST_TRAINING = "first"  # of a recipe with two
-_EARLIER_STAGES = {"recipe.yaml", "corpus", "data", FIRST_TRAINING}  # what a recipe puts there before training
+_EARLIER_STAGES = {"recipe.yaml", "corpus", "data"}  # what a recipe puts there before training
 
 
 class RunDirectory:

@@ -28,7 +28,7 @@ from nmt.evaluation import System, SystemOutput, describe, evaluate, format_json
 from nmt.evaluation import render as render_evaluation
 from nmt.metrics import read_scored_text
 from nmt.model import text_model
-from nmt.recipe import DryRun, Guide, Recipe, command, resumes, two_updates
+from nmt.recipe import DryRun, Guide, Recipe, command, two_updates
 from nmt.task_metrics import by_group, render_groups, write_metrics
 from nmt.train_translation import train_translation
 from nmt.trainer import TrainingResult
@@ -107,8 +107,7 @@ class TranslationRecipe(Recipe):
         console.print(render_report(prepare(self.prepare, prepared, base=base)))
 
     def train(self, out: Path, resume: bool, console: Console) -> TrainingResult:
-        again = resumes(out, resume)
-        return train_translation(out / "data", out, self.model, self.training, resume=again, console=console)
+        return train_translation(out / "data", out, self.model, self.training, resume=resume, console=console)
 
     def scored_split(self, out: Path) -> str | None:
         return "test" if (out / "data" / "test.source").exists() else None

@@ -250,9 +250,6 @@ def test_wrong_words_are_one_line(arguments: list[str], message: str) -> None:
         (["long_lag", "--generate.lags=[]"], "generate.lags is []"),
         (["learning_to_execute", "--generate.length=0"], "generate.length is 0"),
         (["learning_to_execute", "--generate.nesting=26"], "generate.nesting is 26: it must be 1 to 25"),
-        (["ucm", "--refine.updates=-1"], "refine.updates is -1: it must be 0 or more"),
-        (["ucm", "--refine.validate_every=0"], "refine.validate_every is 0: it must be 1 or more"),
-        (["ucm", "--refine.learning_rate=0"], "refine.learning_rate is 0.0: it must be a number above 0"),
     ],
 )
 def test_what_a_recipe_cannot_be_is_one_line(

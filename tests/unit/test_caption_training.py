@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 from tiny import weights
-from tiny_captions import IMAGE, MODEL, TRAINING, silent, train_captions, write_prepared_captions
+from tiny_captions import IMAGE, MODEL, train_captions, write_prepared_captions
 
 import nmt.trainer
 from captioning.captioner import Captioner, ImageCaption
@@ -23,16 +23,13 @@ from captioning.evaluation import TrainingImages, evaluate_captions
 from captioning.explanation_page import _shade, add_captions, image_page
 from captioning.features import FeatureStore
 from captioning.meteor import MeteorError
-from captioning.recipe import CaptionRecipe, RefineConfig
 from captioning.self_critical import SelfCritical, reference
-from captioning.train import train_captioning
 from data.batching import Plan, plan_batches
 from data.corpus import PreparedCorpus, RowCorpus
 from data.errors import UserError
 from data.source import TensorSource
 from data.tokenizer import BOS_ID, EOS_ID, UNK_ID
 from nmt.checkpoint import load_model
-from nmt.run_log import read_records
 from nmt.search_options import SearchOptions
 from nmt.translator import Translator
 
@@ -335,32 +332,6 @@ def test_self_critical_training_starts_from_a_model(data, trained, tmp_path):
     assert any(not torch.equal(before[name], after[name]) for name in before)
     plain = train_captions(data, tmp_path / "plain", stage=StageConfig(start=str(trained)), max_updates=2)
     assert any(not torch.equal(after[name], value) for name, value in own(plain.model).items())
-
-
-def test_a_recipe_refines_what_it_has_trained(tmp_path, monkeypatch):
-    assert write_prepared_captions(tmp_path, train=8) == tmp_path / "data"
-    training = replace(TRAINING, max_epochs=1)
-    recipe = CaptionRecipe(image=IMAGE, model=MODEL, training=training, refine=RefineConfig(2, 1e-3, 1))
-    stopped = []
-
-    def train(*args, resume, **rest):
-        if args[1] == tmp_path and not stopped:
-            stopped.append(args)
-            raise KeyboardInterrupt
-        return train_captioning(*args, resume=resume, **rest)
-
-    monkeypatch.setattr("captioning.recipe.train_captioning", train)
-    with pytest.raises(KeyboardInterrupt):
-        recipe.train(tmp_path, False, silent())
-    first = (tmp_path / "first" / "model" / "model.safetensors").read_bytes()
-    result = recipe.train(tmp_path, True, silent())  # the first is not trained again
-    assert (tmp_path / "first" / "model" / "model.safetensors").read_bytes() == first
-    assert result.model == tmp_path / "model" and result.updates == 2
-    config = load_model(result.model, image_encoder=encoder_of).config
-    assert config["stage"] == {"start": str(tmp_path / "first" / "model"), "self_critical": True}
-    assert [config["training"][name] for name in ("learning_rate", "label_smoothing")] == [1e-3, 0.0]
-    records = [one for one in read_records(tmp_path) if "cider" in one]
-    assert [one["update"] for one in records] == [1, 2]
 
 
 def test_a_second_training_wants_the_data_of_the_first(trained, tmp_path):
