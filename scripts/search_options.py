@@ -52,7 +52,7 @@ def add_attended(add: Callable[..., Any]) -> None:
 
 
 def search_options(parser: Parser, args: Any, *, translation: bool = False) -> Any:
-    """The `nmt.search.SearchOptions` that were asked for, or those of a translation; those that are refused are an
+    """The `nmt.search_options.SearchOptions` that were asked for, or those of a translation; those that are refused are an
     error of the command line."""
     from dataclasses import fields
 

@@ -202,6 +202,8 @@ def test_options_reach_the_model(caption: Call, stub: StubCaptioner, monkeypatch
     options = SearchOptions(sample=True, temperature=0.5, top_k=4, top_p=0.9, seed=7, n_best=9)
     assert stub.calls[-1][1] == options
     assert asked == [2]
+    caption("--beam", "4", "--consensus", "2", "1.png")
+    assert stub.calls[-1][1] == SearchOptions(beam=4, consensus=2.0)
     caption("--model", "N", "--precision", "int8", "1.png")
     assert (stub.loaded, stub.precision) == (["M", "N"], "int8")
 
@@ -230,6 +232,8 @@ def test_an_empty_list_gives_nothing(caption: Call, monkeypatch: pytest.MonkeyPa
         (["--n-best", "6"], 2, "--n-best 6 exceeds --beam 5"),
         (["--top-k", "3"], 2, "--top-k 3 needs --sample."),
         (["--seed", "3"], 2, "--seed works only with --sample"),
+        (["--consensus", "2", "--beam", "1"], 2, "--consensus 2.0 needs --beam 2 or more"),
+        (["--consensus", "2", "--sample"], 2, "leave out --sample"),
         (["--batch", "0"], 2, "batch"),
         (["--bean", "3"], 2, "Did you mean --beam?"),
     ],
