@@ -45,15 +45,9 @@ def check_sampling(parser: Parser, args: Any) -> None:
             parser.error(f"--{option} works only {what} --sample")
 
 
-def add_attended(add: Callable[..., Any]) -> None:
-    """Add what needs a text with attention over it."""
-    add("--replace-unknown", action="store_true",
-        help="write unknown words as the word of the input, as typed, that was attended to most")  # fmt: skip
-
-
 def search_options(parser: Parser, args: Any, *, translation: bool = False) -> Any:
-    """The `nmt.search_options.SearchOptions` that were asked for, or those of a translation; those that are refused are an
-    error of the command line."""
+    """The `SearchOptions` that were asked for, or those of a translation; what is refused is an error of the command
+    line."""
     from dataclasses import fields
 
     from nmt.search_options import SearchOptions

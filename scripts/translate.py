@@ -11,7 +11,7 @@ from jsonargparse.typing import PositiveInt
 from data.errors import UserError
 from scripts.command import Help, Parser, run
 from scripts.output import check_outputs, open_output
-from scripts.search_options import add_attended, add_sampling, add_search, check_sampling, search_options
+from scripts.search_options import add_sampling, add_search, check_sampling, search_options
 
 # what needs torch is imported when it is used: --help and a wrong option answer at once
 
@@ -53,7 +53,8 @@ def _parser() -> Parser:
     add("--scores", action="store_true", help="write the score and a tab before each translation")
     add("--prefix", default="", metavar="TEXT", help="begin every translation with this")
     add("--allow-unknown", action="store_true", help="let <unk> be written")
-    add_attended(add)
+    add("--replace-unknown", action="store_true",
+        help="write unknown words as the word of the input, as typed, that was attended to most")  # fmt: skip
 
     add_sampling(parser, "translation")
 
