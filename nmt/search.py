@@ -271,11 +271,12 @@ def advance(
     pooled = gather_rows(torch.cat([beams.pool_tokens, tokens], 1), order)
     sums = torch.cat([beams.pool_log_probs, new.log_probs], 1).gather(1, order)
 
-    # At the length limit with nothing complete, the pool takes what was written so far.
-    partial = ((length >= limits.longest) & (scores.amax(1) == -math.inf))[:, None]
-    scores = torch.where(partial, beams.log_probs / max(length, 1) ** options.length_penalty, scores)
-    sums = torch.where(partial, beams.log_probs, sums)
-    pooled = torch.where(partial[:, :, None], beams.tokens, pooled)
+    if length >= limits.one_must_end:
+        # At the length limit with nothing complete, the pool takes what was written so far.
+        partial = ((length >= limits.longest) & (scores.amax(1) == -math.inf))[:, None]
+        scores = torch.where(partial, beams.log_probs / max(length, 1) ** options.length_penalty, scores)
+        sums = torch.where(partial, beams.log_probs, sums)
+        pooled = torch.where(partial[:, :, None], beams.tokens, pooled)
     return Beams(tokens, live, rows, pooled, sums, scores)
 
 

@@ -17,8 +17,8 @@ from sacrebleu.metrics.base import Metric
 from sacrebleu.significance import _compute_p_value
 
 from data.errors import UserError
-from nmt.comparison import SEED, Outcome, alike
 from nmt.metrics import BOOTSTRAP_SAMPLES, bootstrap_seed, make_metrics, read_scored_text
+from nmt.outcome import SEED, Outcome, alike
 from nmt.validation import reference_files
 
 METRICS = ("BLEU", "chrF")

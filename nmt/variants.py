@@ -12,19 +12,16 @@ from data.errors import UserError
 from data.files import write_text
 from data.tasks import GROUPED_BY
 from nmt.comparison import (
-    SEED,
-    Outcome,
-    read_outcome,
     render_groups,
     render_lengths,
     render_outcomes,
     render_summaries,
-    run_name,
     summarize,
     write_comparison,
 )
 from nmt.comparison_figure import draw_comparison
 from nmt.config import flat
+from nmt.outcome import SEED, Outcome, read_outcome, run_name
 from nmt.recipe import Recipe, claim_run, refuse_changes, run_recipe
 from nmt.significance import METRICS, compare_pairs, render_pairs
 

@@ -15,7 +15,7 @@ _SENTENCES = "docs/order_and_voice.de.txt"
 
 
 def main() -> None:
-    from nmt.comparison import SEED, run_name
+    from nmt.outcome import SEED, run_name
     from nmt.recipe import command
     from nmt.translation_recipe import TranslationRecipe
 

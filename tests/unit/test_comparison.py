@@ -11,19 +11,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from data.errors import UserError
-from nmt.comparison import (
-    Outcome,
-    Spread,
-    read_outcome,
-    render_lengths,
-    render_outcomes,
-    render_summaries,
-    run_name,
-    summarize,
-)
+from nmt.comparison import Spread, render_lengths, render_outcomes, render_summaries, summarize
 from nmt.comparison_figure import draw_comparison
 from nmt.config import ModelConfig, TrainingConfig
 from nmt.metrics import Bucket
+from nmt.outcome import Outcome, read_outcome, run_name
 from nmt.task_metrics import write_metrics
 from nmt.translation_recipe import GenerateConfig, TranslationRecipe
 from nmt.variants import Variant, compare_variants

@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 from data.errors import UserError
-from nmt.comparison import Outcome, run_name
 from nmt.metrics import compare_systems, make_metrics
+from nmt.outcome import Outcome, run_name
 from nmt.significance import compare_pairs, paired_difference, render_pairs, statistics
 
 KEY = "model.reverse_source"
