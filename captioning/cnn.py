@@ -89,20 +89,17 @@ class ImageNetwork(nn.Module):
         preprocessing: Preprocessing,
         features: int,
         weights_sha256: str = "",
-        grid_before: str = "",
     ) -> None:
         """
         Args:
             body: From normalised pixels to features.
             features: Size of the pooled feature.
             weights_sha256: Of the file that the weights came from.
-            grid_before: The module of `body` whose input is the grid; "" for the last feature map there is.
         """
         super().__init__()
         self.name, self.preprocessing, self.features = name, preprocessing, features
         self.weights_sha256 = weights_sha256
         self.body = body
-        self._grid_before = grid_before
         self._grid_graph: fx.Graph | None = None
         self._grid_shape = (0, 0)
         self.train()
@@ -122,12 +119,12 @@ class ImageNetwork(nn.Module):
         found: Tensor = run.run(self._normalized(pixels))
         return found.flatten(2).transpose(1, 2).float()
 
-    def regions(self, pixels: Pixels) -> Float[Tensor, "batch region_features"]:
-        """The mean of the grid in each of 3 x 3 regions, one after the other, so that what is where is kept (the second
-        level of Lazebnik, Schmid and Ponce 2006 with other cells). Raises UserError as `grid`."""
+    def regions(self, pixels: Pixels) -> Float[Tensor, "batch regions grid_features"]:
+        """The mean of the grid in each of 3 x 3 regions, row by row, so that what is where is kept (the second level of
+        Lazebnik, Schmid and Ponce 2006 with other cells). Raises UserError as `grid`."""
         run = fx.Interpreter(self.body, graph=self._found_grid())
         found: Tensor = run.run(self._normalized(pixels))
-        return F.adaptive_avg_pool2d(found.float(), REGIONS).flatten(1)
+        return F.adaptive_avg_pool2d(found.float(), REGIONS).flatten(2).transpose(1, 2)
 
     def read(self, pixels: Pixels, kind: Kind) -> Float[Tensor, "batch *shape"]:
         """The features of one kind."""
@@ -141,10 +138,10 @@ class ImageNetwork(nn.Module):
             return (self.features,)
         self._found_grid()
         positions, features = self._grid_shape
-        return (features * REGIONS**2,) if kind == "regions" else (positions, features)
+        return (REGIONS**2 if kind == "regions" else positions, features)
 
     def size(self, kind: Kind) -> int:
-        """How many features of one kind there are, for each position in a grid."""
+        """How many features of one kind there are, for each position where there are positions."""
         return self.shape(kind)[-1]
 
     def learn(self, kind: Kind) -> None:
@@ -172,8 +169,6 @@ class ImageNetwork(nn.Module):
             with torch.no_grad():
                 shapes.run(torch.zeros(1, 3, size, size, device=weight.device, dtype=weight.dtype))
             node = shapes.last
-            if self._grid_before:
-                node = next(n for n in graph.nodes if n.target == self._grid_before).args[0]
             if node is None or len(shapes.of[node]) != 4:
                 raise UserError(
                     f"{self.name} has no feature map at its end to attend over: use its pooled feature, or a "
@@ -222,7 +217,7 @@ def load_network(name: str, weights: Path | None = None, *, pretrained: bool = T
     """A network by its name: efficientnet_lite0, 1 or 2, or any classification model of torchvision.
 
     The pooled feature is what the last linear layer reads; of a network without one, the mean of its last feature
-    map. The grid of EfficientNet-Lite is what its last convolution reads: 320 channels (352 of Lite2) instead of 1280.
+    map.
 
     Args:
         weights: File of its weights (.pth or .safetensors), with classifier or without; by default `weights_file`.
@@ -241,7 +236,7 @@ def load_network(name: str, weights: Path | None = None, *, pretrained: bool = T
     if pretrained and weights is not None:
         fill(model, weights, name, head)
     digest = fingerprint(weights) if pretrained and weights is not None else ""
-    return ImageNetwork(name, model, _preprocessing(name), features, digest, "head.0" * (name in LITE_SIZES))
+    return ImageNetwork(name, model, _preprocessing(name), features, digest)
 
 
 def fast(network: ImageNetwork) -> ImageNetwork:

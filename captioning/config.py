@@ -77,8 +77,9 @@ class CaptionPrepareConfig:
         network: The CNN: efficientnet_lite0, 1, 2 (their weights install as packages), or a torchvision model.
         weights: A file with other weights for it; "" takes the published ones.
         resize: squash brings the whole image to a square, crop cuts the largest square out of its middle.
-        kind: pooled is the CNN's one feature of the whole image; regions keeps what is where, as the means of 3 x 3
-            regions of its last feature map; grid keeps that map, to attend over (model.attention).
+        kind: pooled is the CNN's one feature of the whole image; grid keeps its last feature map, to attend over
+            (model.attention); regions keeps the means of 3 x 3 regions of that map, to attend over, or without
+            attention to read one after the other.
         views: Feature vectors for each training image: 1 is the image itself, 2 adds its mirror image, more add crops.
         max_length: The most tokens of a caption.
         overlong: What happens to longer ones of train and valid: drop them (counted) or truncate them.

@@ -1,8 +1,9 @@
 """The image encoder of Show and Tell (Vinyals et al. 2014): a pretrained CNN, and linear maps of its feature.
 
-The grid of its last feature map is also what attention looks at (Xu et al. 2015).
+Its last feature map, or regions of it, are what attention looks at (Xu et al. 2015).
 """
 
+import math
 from typing import Any
 
 import torch
@@ -39,11 +40,13 @@ class ImageEncoder(Encoder):
                 "model.source_every_step and model.bidirectional are for sources that are text: leave them false; "
                 "image.every_step shows the image at every step"
             )
+        # regions that are not attended over are read one after the other, which tells what is where
+        joined = kind == "regions" and config.attention == "none"
         super().__init__(
             vector=config.embedding if image.every_step else 0,
-            memory=network.size(kind) if kind == "grid" else 0,
+            memory=0 if kind == "pooled" or joined else network.size(kind),
         )
-        self.image, self.kind, self.fine_tuned = image, kind, False
+        self.image, self.kind, self.joined, self.fine_tuned = image, kind, joined, False
         self.layers, self.hidden = config.layers, config.hidden
         self.pretrained: ImageNetwork = network
         self.first_input = self._linear(image.first_input, config.embedding)
@@ -52,7 +55,8 @@ class ImageEncoder(Encoder):
         self.every_step = self._linear(image.every_step, config.embedding)
 
     def _linear(self, wanted: bool, size: int) -> nn.Linear | None:
-        return nn.Linear(self.pretrained.size(self.kind), size, bias=False) if wanted else None
+        features = math.prod(self.pretrained.shape(self.kind)) if self.joined else self.pretrained.size(self.kind)
+        return nn.Linear(features, size, bias=False) if wanted else None
 
     def forward(self, source: Source) -> Context:
         assert isinstance(source, TensorSource)
@@ -62,10 +66,12 @@ class ImageEncoder(Encoder):
         )
         if self.image.normalise:
             features = features / features.pow(2).mean(-1, keepdim=True).clamp(min=1e-12).sqrt()
-        memory = features if self.kind == "grid" else None
-        mask = None if memory is None else torch.ones(memory.shape[:2], dtype=torch.bool, device=memory.device)
-        if memory is not None:
-            features = memory.mean(1)
+        memory = mask = None
+        if self.joined:
+            features = features.flatten(1)
+        elif self.kind != "pooled":
+            memory, features = features, features.mean(1)
+            mask = torch.ones(memory.shape[:2], dtype=torch.bool, device=memory.device)
         return Context(
             state=None if self.initial_state is None else self._state(self.initial_state(features)),
             vector=None if self.every_step is None else self.every_step(features),

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from captioning.cnn import REGIONS
 from captioning.coco_metrics import CaptionScores, CiderComparison, human_agreement, score_captions
 from captioning.coco_tokenizer import tokenize
 from captioning.columns import FeatureColumn
@@ -132,7 +133,9 @@ def nearest_images(
 
 
 def _pooled(features: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-    """One vector an image: the mean over the positions of a grid."""
+    """One vector an image: regions one after the other, of a grid the mean over its positions."""
+    if features.ndim == 3 and features.shape[1] == REGIONS**2:
+        return features.reshape(len(features), -1)
     return features.mean(axis=1, dtype=np.float32) if features.ndim == 3 else features
 
 

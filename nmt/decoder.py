@@ -75,7 +75,7 @@ class Decoder(nn.Module):
         if config.attention != "none" and not memory:
             raise UserError(
                 f"model.attention {config.attention}: this source is one vector, with no positions in it: set "
-                "model.attention none, or prepare images with kind grid"
+                "model.attention none, or prepare images with kind regions or grid"
             )
         self.attention = None if config.attention == "none" else Attention(config.attention, config.hidden, memory)
         self.above = None

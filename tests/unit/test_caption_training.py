@@ -90,7 +90,7 @@ def test_attention_over_the_grid(tmp_path):
     found = captioner.caption([one.path for one in images[:2]], SearchOptions(beam=3))
     assert all(one.text for one in found)
     read = captioner.read([one.path for one in images])
-    assert read.features.shape == (6, 49, 320)
+    assert read.features.shape == (6, 49, 1280)
     decoder, encoder = captioner.models[0].model.decoder, captioner.models[0].model.encoder
     context = encoder(TensorSource.of(torch.from_numpy(read.features)))
     before = decoder.start(context, 6)
@@ -116,6 +116,23 @@ def test_attention_over_the_grid(tmp_path):
     text = page.read_text()
     assert text.count("<section>") == text.count("--image:url(data:image/jpeg") == 2 and "2 images" in text
     assert text.count('<img class="seen"') == sum(len(one.steps) for one in explained)
+
+
+def test_regions_are_attended_over_or_read_in_their_order():
+    network = load_network("efficientnet_lite0", pretrained=False)
+    values = torch.randn(2, *network.shape("regions"))
+    turned = values.flip(1)  # the same regions in other places
+    context = {}
+    for attention in ("none", "general"):
+        encoder = ImageEncoder(replace(IMAGE, every_step=True), replace(MODEL, attention=attention), network, "regions")
+        assert encoder.memory == (0 if attention == "none" else 1280)
+        context[attention] = [encoder(TensorSource.of(given)) for given in (values, turned)]
+    one, other = context["none"]
+    assert one.memory is None and not torch.allclose(one.vector, other.vector)
+    one, other = context["general"]
+    assert one.memory.shape == (2, 9, 1280) and one.memory_mask.all()
+    torch.testing.assert_close(one.vector, other.vector)  # of the mean, and the places are told by what is attended to
+    torch.testing.assert_close(one.memory, other.memory.flip(1))
 
 
 def test_a_region_is_bright_where_it_was_read():

@@ -74,7 +74,7 @@ def test_what_the_features_came_from_is_recorded(network, whole):
 
 def test_grid(images, network, tmp_path):
     store = extract(images[:3], network, tmp_path, kind="grid", views=2, batch=2)
-    assert store.array.shape == (3, 2, 4, 320)
+    assert store.array.shape == (3, 2, 4, 1280)
     with torch.no_grad():
         single = network.grid(network.preprocessing(open_image(images[2][1]))[None])[0]
     assert np.abs(store.array[2, 0] - single.numpy()).max() < 2e-2
