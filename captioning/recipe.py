@@ -124,11 +124,14 @@ class CaptionRecipe(Recipe):
         console.print(render_evaluation(found))
 
     def guide(self, out: Path) -> Guide:
+        caption = f"{command('caption')} --model {out / 'model'}"
+        looked = [f"{caption} PHOTO.jpg --explain seen.html        where it looked, word by word"]
         return Guide(
             scores=f"(gallery: {out / 'gallery.html'}, open it in a browser)",
             report=out / "data" / "text" / "report.json",
             following=[
-                f"{command('caption')} --model {out / 'model'} PHOTO.jpg FOLDER --gallery mine.html",
+                f"{caption} PHOTO.jpg FOLDER --gallery mine.html",
+                *(looked if self.model.attention != "none" else []),
                 f"{command('python')} scripts/prepare_captioning.py --help        prepare your own images",
             ],
         )
