@@ -145,7 +145,7 @@ def test_a_region_is_bright_where_it_was_read():
     assert not clear.any() and (alpha > 0).sum() == 8 * cell * cell
 
 
-def test_attention_wants_a_grid(data, tmp_path):
+def test_attention_wants_positions(data, tmp_path):
     with pytest.raises(UserError, match=r"model\.attention general: this source is one vector"):
         train_captions(data, tmp_path / "run", model=replace(MODEL, attention="general"))
 
