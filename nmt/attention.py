@@ -65,7 +65,13 @@ class Attention(nn.Module):
         scores = self._scores(queries, memory.keys).float().masked_fill(~memory.mask[:, None], -torch.inf)
         weights = scores.softmax(-1)
         read = torch.bmm(weights.to(memory.values.dtype), memory.values)
-        return Attended(torch.tanh(self.combine(torch.cat([read, queries], -1))), weights)
+        return Attended(torch.tanh(self._combined(read, queries)), weights)
+
+    def _combined(
+        self, read: Float[Tensor, "rows time features"], queries: Float[Tensor, "rows time hidden"]
+    ) -> Float[Tensor, "rows time hidden"]:
+        combined: Tensor = self.combine(torch.cat([read, queries], -1))
+        return combined
 
     def _scores(
         self, queries: Float[Tensor, "rows time hidden"], keys: Float[Tensor, "rows positions hidden"]

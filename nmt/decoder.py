@@ -69,7 +69,7 @@ class Decoder(nn.Module):
                 "image.every_step true"
             )
         words = 0 if config.repeat_vector else config.embedding
-        self.embedding = WordVectors(vocabulary, words) if words else None
+        self.embedding: nn.Embedding | None = WordVectors(vocabulary, words) if words else None
         self.dropout = Dropout(config)
         self.stack = RecurrentStack(config, words + vector)
         if config.attention != "none" and not memory:

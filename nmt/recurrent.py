@@ -68,7 +68,7 @@ class RecurrentStack(nn.Module):
         )
         self.dropout = Dropout(config)
         self.hidden, self.residual, self.cell = hidden, config.residual, config.cell
-        self.advance = _STEPS[config.cell]  # one step of a layer, from inputs, state and the layer's weights
+        self.steps = [_STEPS[config.cell]] * config.layers  # of each layer: from inputs, state and the layer's weights
 
     def zeros(self, rows: int, like: Tensor) -> RecurrentState:
         state = like.new_zeros(len(self.layers), rows, self.hidden)
@@ -117,7 +117,7 @@ class RecurrentStack(nn.Module):
         for i, layer in enumerate(self.layers):
             below = self.dropout(outputs) if i else outputs
             begin = [part[i] for part in state.parts()]
-            end = self.advance(below, begin if len(begin) > 1 else begin[0], *cast(nn.RNNBase, layer).all_weights[0])
+            end = self.steps[i](below, begin if len(begin) > 1 else begin[0], *cast(nn.RNNBase, layer).all_weights[0])
             end = list(end) if isinstance(end, tuple) else [end]
             outputs = end[0] + below if self.residual and i else end[0]
             ends.append(end)

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import dataclasses
 import warnings
 from typing import Literal
 
@@ -14,6 +15,7 @@ from data.errors import UserError
 from data.source import Source
 from nmt.decoder import Decoder, DecoderState
 from nmt.device import bfloat16_computes
+from nmt.folding import FoldedAttention, fold, linear
 from nmt.model import SequenceModel
 
 Precision = Literal["float32", "bfloat16", "int8"]
@@ -51,14 +53,18 @@ class Stepper:
         full = self.model.decoder.output if self.precision == "int8" else self._decoder.output
         weight, bias = full.weight.index_select(0, made._words), full.bias.index_select(0, made._words)
         bias[len(words) :] = -torch.inf
-        layer = _linear(weight, bias)
+        layer = linear(weight, bias)
         made._output = Int8Linear(layer) if self.precision == "int8" else layer
         return made
 
     def start(self, source: Source) -> DecoderState:
         """The state that search begins with, one row a sentence."""
         with self._mixed():
-            return self._decoder.start(self.model.encode(source), len(source.lengths))
+            state = self.model.decoder.start(self.model.encode(source), len(source.lengths))
+            if state.memory is None:
+                return state
+            assert isinstance(self._decoder.attention, FoldedAttention)
+            return dataclasses.replace(state, memory=self._decoder.attention.fold(state.memory))
 
     def step(
         self, tokens: Int[Tensor, " rows"], state: DecoderState
@@ -81,6 +87,7 @@ def _lay_out(decoder: Decoder, precision: Precision, device: torch.device) -> De
     """A decoder that shares its weights with the one given where it need not change them."""
     made = copy.deepcopy(decoder, {id(weight): weight for weight in decoder.parameters()})
     made.output = _widened(decoder.output)
+    fold(made)
     if precision == "float32":
         for module in made.modules():
             if isinstance(module, nn.Linear | nn.RNNBase):
@@ -100,8 +107,9 @@ def _lay_out(decoder: Decoder, precision: Precision, device: torch.device) -> De
                 if isinstance(child, nn.Linear):
                     setattr(module, name, Int8Linear(child))
         for stack in (made.stack, made.above) if made.above is not None else (made.stack,):
-            stack.layers = nn.ModuleList(Int8Cell(layer) for layer in stack.layers)
-            stack.advance = _INT8_CELLS[stack.cell]
+            for i, layer in enumerate(stack.layers):
+                if isinstance(layer, nn.RNNBase):
+                    stack.layers[i], stack.steps[i] = Int8Cell(layer), _INT8_CELLS[stack.cell]
     return made
 
 
@@ -113,14 +121,7 @@ def by_column(weight: Tensor) -> Tensor:
 def _widened(layer: nn.Linear) -> nn.Linear:
     """The same with outputs of -inf added up to a multiple of _WIDTH."""
     extra = -layer.out_features % _WIDTH
-    return _linear(F.pad(layer.weight, (0, 0, 0, extra)), F.pad(layer.bias, (0, extra), value=-torch.inf))
-
-
-def _linear(weight: Float[Tensor, "outputs features"], bias: Float[Tensor, " outputs"]) -> nn.Linear:
-    """A linear layer of these weights, which do not learn."""
-    layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
-    layer.weight, layer.bias = nn.Parameter(weight, requires_grad=False), nn.Parameter(bias, requires_grad=False)
-    return layer
+    return linear(F.pad(layer.weight, (0, 0, 0, extra)), F.pad(layer.bias, (0, extra), value=-torch.inf))
 
 
 # torch's kernels for products of 8-bit integers, which torch.ao.nn.quantized.dynamic is made of, too
@@ -147,9 +148,8 @@ class Int8Linear(nn.Module):
 class Int8Cell(nn.Module):
     """The weights of a recurrent layer, 8 bits each, in the form that torch's step takes them."""
 
-    def __init__(self, layer: nn.Module) -> None:
+    def __init__(self, layer: nn.RNNBase) -> None:
         super().__init__()
-        assert isinstance(layer, nn.RNNBase)
         inputs, hidden, input_bias, hidden_bias = layer.all_weights[0]
         self.input_bias, self.hidden_bias = input_bias, hidden_bias
         packed = [_packed(inputs, input_bias), _packed(hidden, hidden_bias)]

@@ -5,6 +5,7 @@ import torch
 from tiny import WORDS, random_source, seeded
 
 from data.errors import UserError
+from nmt import folding
 from nmt import stepper as module
 from nmt.config import ModelConfig
 from nmt.model import SequenceModel, text_model
@@ -14,6 +15,7 @@ KINDS = [
     {},
     {"tied": "all", "embedding": 16, "attention": "general", "layers": 2, "residual": True},
     {"cell": "gru", "attention": "additive", "source_every_step": True},
+    {"cell": "gru"},
     {"cell": "rnn", "attention": "dot"},
     {"attention": "general", "layers_above": 2},
     {"repeat_vector": True},
@@ -80,6 +82,16 @@ def test_probabilities_of_some_words_are_normalised_over_them(config, precision,
         found, states[1] = some.step(torch.tensor([place, 4]), states[1])
         assert found.shape[1] % 64 == 0 and (found[:, len(words) :] == -torch.inf).all()
         torch.testing.assert_close(found[:, : len(words)], expected[:, words].log_softmax(-1))
+
+
+def test_a_table_of_what_words_give_is_made_if_it_is_not_too_large(monkeypatch):
+    model = make(tied="all")
+    folded = Stepper(model)
+    monkeypatch.setattr(folding, "_LARGEST", WORDS * 4 * 32 - 1)
+    whole = Stepper(model)
+    sizes = [one._decoder.embedding.weight.shape for one in (folded, whole)]
+    assert sizes == [(WORDS, 4 * 32), (WORDS, 32)]
+    torch.testing.assert_close(steps(folded)[0], steps(whole)[0])
 
 
 def test_what_the_device_does_not_compute_in_is_refused(monkeypatch):
