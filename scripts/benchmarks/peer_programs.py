@@ -279,7 +279,7 @@ class Marian(Program):
 class Ours(Program):
     """The train stage and the `translate` command."""
 
-    title, name, packages = "this project", "ours", ("torch",)
+    title, name, packages = "Verso", "ours", ("torch",)
     large_model = "2x512, no attention"
     small_model = "2x128 both ways, 256, general attention"
     batches: ClassVar = {}  # a batch is a budget of tokens, the default of the command
@@ -327,13 +327,13 @@ class Ours(Program):
 class OursInt8(Ours):
     """The same model translating with weights of 8 bits."""
 
-    title, precision = "this project, int8", "int8"
+    title, precision = "Verso, int8", "int8"
 
 
 class OursShortlist(OursInt8):
     """The same, choosing from the words only that the source's words may become."""
 
-    title = "this project, int8, shortlist"
+    title = "Verso, int8, shortlist"
 
     def prepare(self, texts: Texts, model: Path) -> None:
         make_shortlist(model / "run" / "model", texts.prepared, texts.shortlist, best=20, frequent=100)

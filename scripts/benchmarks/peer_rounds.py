@@ -10,7 +10,7 @@ from rich.markup import escape
 from scripts.benchmarks.timing import table
 
 PLAIN = "plain loop"
-_NO_PEERS = (PLAIN, "this project, ")  # what their names begin with
+_NO_PEERS = (PLAIN, "Verso, ")  # what their names begin with
 
 
 @dataclass
@@ -67,22 +67,25 @@ class Comparison:
 
 
 def render(found: Comparison) -> Group:
-    """One table for training and one for each beam."""
+    """One table for training and one for each beam; the models stand below, where there is room."""
     tables = []
     for name, each in {"training": found.training, **found.translating}.items():
         if not each:
             continue
-        what = "target words/s" if name == "training" else "sentences/s"
+        what = "words/s" if name == "training" else "lines/s"
         title = f"Training, ours in {found.precision}" if name == "training" else f"Translating the test part, {name}"
-        caption = f"ours is {found.ratios[name]:.2f} times as fast as the best peer" if name in found.ratios else ""
-        tables.append(table(title, [_row(one, what) for one in each], caption))
+        ratio = [f"ours is {found.ratios[name]:.2f} times as fast as the best peer"] if name in found.ratios else []
+        models = {one.model: one.program for one in reversed(each)}  # ours is named once for all its ways
+        notes = [f"{program}: {model}" for model, program in reversed(models.items())]
+        failed = [f"{one.program} failed: {escape(one.failure)}" for one in each if one.failure]
+        tables.append(table(title, [_row(one, what) for one in each], "\n".join(ratio + notes + failed)))
     return Group(*tables)
 
 
 def _row(one: Rounds, what: str) -> dict[str, str]:
-    row = {"program": one.program, "model": one.model}
+    row = {"program": one.program}
     if one.failure:
-        row |= {what: "-", "rounds": escape(one.failure), "spread": "-"}
+        row |= {what: "-", "rounds": "failed", "spread": "-"}
     else:
         spread = (max(one.rates) - min(one.rates)) / one.rate
         row |= {
@@ -90,11 +93,11 @@ def _row(one: Rounds, what: str) -> dict[str, str]:
             "rounds": ", ".join(f"{x:,.0f}" for x in one.rates),
             "spread": f"{spread:.0%}",
         }
-    if what == "sentences/s":
+    if what == "lines/s":
         row["words/s"] = f"{statistics.median(one.words):,.0f}" if one.words else "-"
         row["load, s"] = f"{statistics.median(one.load):.1f}" if one.load else "-"
         row["BLEU"] = "-" if one.bleu is None else f"{one.bleu:.1f}"
-    return row | {"peak memory (MB)": "-" if one.peak_mb is None else f"{one.peak_mb:,.0f}"}
+    return row | {"peak MB": "-" if one.peak_mb is None else f"{one.peak_mb:,.0f}"}
 
 
 def record(found: Comparison) -> dict[str, Any]:

@@ -228,7 +228,7 @@ class FakeOurs(Fake):
 
 
 class FakeInt8(FakeOurs):
-    title = "this project, int8"
+    title = "Verso, int8"
 
 
 class Broken(Fake):
