@@ -180,6 +180,12 @@ def _continue(start: Path, data: PreparedCaptions, image: ImageConfig, model: Mo
 
 def _columns(data: PreparedCaptions, encoder: ImageEncoder, fine_tuned: bool) -> Features | Pixels:
     if not fine_tuned and not encoder.fine_tuned:
+        there, wanted = data.store.array.shape[2:], encoder.pretrained.shape(encoder.kind)
+        if there != wanted:  # an earlier version may have made others
+            raise UserError(
+                f"{data.path}: features of shape {list(there)} an image, but those of kind {encoder.kind} are of "
+                f"{list(wanted)}: prepare again"
+            )
         return Features(data.store.array)
     paths = {one.row: one.path for one in [*data.train, *data.valid]}
     return Pixels([paths.get(row, Path()) for row in range(len(data.store))], encoder.pretrained.preprocessing)

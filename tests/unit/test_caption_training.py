@@ -14,7 +14,7 @@ from tiny_captions import IMAGE, MODEL, train_captions, write_prepared_captions
 import nmt.trainer
 from captioning.captioner import Captioner, ImageCaption
 from captioning.cider import CiderD
-from captioning.cnn import load_network
+from captioning.cnn import ImageNetwork, load_network
 from captioning.columns import FeatureColumn, Features
 from captioning.config import ImageConfig, StageConfig
 from captioning.corpus import read_split
@@ -148,6 +148,12 @@ def test_a_region_is_bright_where_it_was_read():
 def test_attention_wants_positions(data, tmp_path):
     with pytest.raises(UserError, match=r"model\.attention general: this source is one vector"):
         train_captions(data, tmp_path / "run", model=replace(MODEL, attention="general"))
+
+
+def test_features_of_another_shape_are_refused(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(ImageNetwork, "shape", lambda network, kind: (320,))
+    with pytest.raises(UserError, match=r"features of shape \[1280\] an image, but .* pooled are of \[320\]: prepare"):
+        train_captions(data, tmp_path / "run")
 
 
 def test_an_image_can_be_repeated_but_not_come_first(data, tmp_path):
