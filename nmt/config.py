@@ -106,8 +106,6 @@ class TrainingConfig:
         sampled_softmax: For large vocabularies: the words of a batch compete with so many others, drawn for each batch,
             instead of with all (Jean et al. 2015, section 3), so that the cost of the output does not grow with the
             vocabulary. Training's own loss and perplexity are then estimates; validation's are not. 0 is off.
-        ema: Decay of the moving average of the weights that is validated and saved in their place, such as 0.999; 0 is
-            none.
         precision: auto (bfloat16 where the processor computes in it, else float32), float32 or bfloat16.
         validate_every: Updates between validations; 0 is once an epoch.
         metric: What the best checkpoint and early stopping go by: perplexity, or a score of decoded validation text
@@ -136,7 +134,6 @@ class TrainingConfig:
     clip_norm: float = 1.0
     label_smoothing: float = 0.1
     sampled_softmax: int = 0
-    ema: float = 0.0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     validate_every: int = 0
     metric: Literal["perplexity", "bleu", "exact", "rouge_l", "cider", "bleu4"] = "bleu"
@@ -156,7 +153,7 @@ class TrainingConfig:
         )  # fmt: skip
         _check(self, "training", zero_is_off, lambda value: 0 <= value < math.inf, "0 or more")
         _check(self, "training", ("learning_rate",), lambda value: 0 < value < math.inf, "a number above 0")
-        _check(self, "training", ("label_smoothing", "ema"), lambda value: 0 <= value < 1, "at least 0 and below 1")
+        _check(self, "training", ("label_smoothing",), lambda value: 0 <= value < 1, "at least 0 and below 1")
         if self.sampled_softmax and self.label_smoothing:
             raise ValueError(
                 f"training.sampled_softmax looks at a part of the vocabulary, and label smoothing at all of it: set "

@@ -25,7 +25,6 @@ from data.batching import Batch, Plan, plan_batches
 from data.corpus import StreamedCorpus
 from data.errors import UserError
 from data.pool import Corpus
-from nmt.averaging import MovingAverage
 from nmt.checkpoint import Position, TrainedModel, load_checkpoint, load_weights, versions
 from nmt.config import ModelConfig, TrainingConfig, changed_settings
 from nmt.loss import Loss
@@ -93,7 +92,6 @@ class Trainer:
         self.raw: SequenceModel = trained.model
         optimizer = make_optimizer(self.raw, config)
         self.model, self.optimizer = accelerator.prepare(self.raw, optimizer)
-        self._average = MovingAverage(self.raw, config.ema) if config.ema else None
         self._signal = StopSignal()
         self._stopped = False
         self._started = time.monotonic()
@@ -240,8 +238,6 @@ class Trainer:
         self._last = _Unread(position.update, position.epoch, position.batch, rows, smoothed, nll, tokens)
         self._unread.append(self._last)
         position.update += 1
-        if self._average:
-            self._average.update(position.update)
         position.batch += len(group)
         position.pairs += sum(len(plan.rows) for plan in group)
 
@@ -297,8 +293,7 @@ class Trainer:
         self._report()
         config, position = self.config, self.position
         try:
-            with self._averaged():
-                found = self.data.validator()
+            found = self.data.validator()
         except BrokenModelError as error:
             raise self._broken(f"validation at update {position.update:,} failed, {error}", self._last) from error
         # every process has decoded, but on other hardware others may find other scores
@@ -331,14 +326,8 @@ class Trainer:
             if self._validation and self.position.validated == self.position.update:
                 metrics["validation"] = self._validation.record()
             best = [update for _, update in self.position.best]
-            with self._averaged() as own:
-                state["weights"] = own
-                self.run.save(self.position.update, self.trained, metrics, state, best)
+            self.run.save(self.position.update, self.trained, metrics, state, best)
         self.accelerator.wait_for_everyone()
-
-    def _averaged(self) -> contextlib.AbstractContextManager[dict[str, Tensor]]:
-        """Let the model have the averaged weights meanwhile, if any are kept; gives its own where they differ."""
-        return self._average.in_place() if self._average else contextlib.nullcontext({})
 
     def _resume(self, newest: Path) -> None:
         config, _, state = load_checkpoint(newest)
@@ -348,8 +337,6 @@ class Trainer:
         if changed := changed_settings(before, now, defaults):
             raise UserError(f"{newest}: was trained with other settings ({'; '.join(changed)}): resume with the same")
         load_weights(self.raw, newest)
-        if self._average:
-            self._average.resume(state["weights"])
         self.optimizer.load_state_dict(send_to_device(state["optimizer"], self.accelerator.device))
         self.position = Position(**state["position"])
         self.position.best = [(score, update) for score, update in self.position.best]

@@ -221,7 +221,7 @@ def test_bleu_is_that_of_the_translate_command(data, uninterrupted):
 def test_two_processes_are_one_with_twice_the_accumulation(data, tmp_path):
     """Losses and final weights, over epochs that end in a single batch and in fewer batches than a group has."""
     model = replace(MODEL, dropout=0.0, layers=2)
-    settings = {"max_updates": 12, "checkpoint_every": 1, "learning_rate": 0.05, "ema": 0.5, "model": model}
+    settings = {"max_updates": 12, "checkpoint_every": 1, "learning_rate": 0.05, "model": model}
     batches = len(list(plan_batches(PreparedCorpus(data / "train"), batch_tokens=128, seed=1, epoch=0)))
     assert batches % 2 == 1
     one = run(command(data, tmp_path / "one", accumulate=2, **settings))

@@ -6,14 +6,12 @@ import signal
 from dataclasses import replace
 
 import pytest
-import torch
 from accelerate import Accelerator
 from tiny import MODEL, train, weights, write_prepared
 
 import nmt.config
 import nmt.trainer
 from data.errors import UserError
-from nmt.checkpoint import load_checkpoint
 from nmt.run_directory import RunDirectory
 
 
@@ -37,17 +35,6 @@ def test_resuming_gives_the_same_bits(data, tmp_path):
     assert weights(parts.model) == weights(whole.model)
     newest = [RunDirectory(tmp_path / run).newest() for run in ("whole", "parts")]
     assert weights(newest[0]) == weights(newest[1])
-
-
-def test_resuming_an_average_gives_the_same_bits(data, tmp_path):
-    options = {"ema": 0.8, "validate_every": 2, "model": replace(MODEL, tied="target")}
-    train(data, tmp_path / "whole", max_updates=6, **options)
-    for updates in (1, 3, 6):
-        train(data, tmp_path / "parts", max_updates=updates, resume=updates > 1, **options)
-    newest = [RunDirectory(tmp_path / run).newest() for run in ("whole", "parts")]
-    assert weights(newest[0]) == weights(newest[1])
-    states = [load_checkpoint(path)[2]["weights"] for path in newest]
-    assert all(torch.equal(states[1][name], value) for name, value in states[0].items())
 
 
 def test_resuming_a_finished_run_names_both_numbers(data, tmp_path):

@@ -19,7 +19,7 @@ from data.batching import plan_batches
 from data.corpus import PreparedCorpus
 from data.errors import UserError
 from data.text_files import read_lines
-from nmt.checkpoint import load_checkpoint, load_model
+from nmt.checkpoint import load_model
 from nmt.config import ModelConfig, TrainingConfig
 from nmt.loss import Loss, cross_entropy
 from nmt.model import text_model
@@ -73,7 +73,7 @@ MODEL_CHANGES = {
 TRAINING_CHANGES = {
     "seed": 2, "batch_tokens": 256, "accumulate": 2, "optimizer": "sgd", "learning_rate": 0.01, "weight_decay": 0.5,
     "schedule": "inverse_sqrt", "halve_after": 0.0, "warmup_updates": 5, "clip_norm": 0.01, "label_smoothing": 0.5,
-    "sampled_softmax": 3, "precision": "bfloat16", "ema": 0.9,
+    "sampled_softmax": 3, "precision": "bfloat16",
 }  # fmt: skip
 # these have tests of their own
 ELSEWHERE = {
@@ -412,39 +412,6 @@ def test_broken_weights_are_never_saved(data, tmp_path, monkeypatch):
 def test_a_rate_out_of_all_proportion_is_a_user_error(data, tmp_path):
     with pytest.raises(UserError, match=r"Lower training\.learning_rate"):
         train(data, tmp_path / "run", learning_rate=1e30, validate_every=1)
-
-
-def own_weights(data, out, updates: int) -> dict[str, torch.Tensor]:
-    """What a run without an average has learnt after so many updates."""
-    return final_weights(data, out / f"own{updates}", max_updates=updates)
-
-
-def test_the_average_is_what_is_validated_and_saved(data, tmp_path):
-    """By hand: after update n it moves by 1 - min(decay, (1 + n) / (10 + n))."""
-    kept = 0.22  # between 2 / 11 and 3 / 12
-    result = train(data, tmp_path / "run", ema=kept, max_updates=3)
-    settings = load_model(result.model)
-    average = dict(seeded(lambda: text_model(MODEL, len(settings.source), len(settings.target)), 1).named_parameters())
-    for n, decay in ((1, 2 / 11), (2, kept), (3, kept)):
-        own = own_weights(data, tmp_path, n)
-        average = {name: decay * value.detach() + (1 - decay) * own[name] for name, value in average.items()}
-    for name, value in safetensors.torch.load(weights(result.model)).items():
-        torch.testing.assert_close(value, average[name], atol=1e-6, rtol=1e-5)
-    (pool,) = PreparedCorpus(data / "valid").in_order()
-    batch = nmt.trainer.Plan(pool, pool.rows).collate(reverse_source=True)
-    nll = settings.model(batch).nll.item()
-    assert result.best.perplexity == pytest.approx(math.exp(nll / len(batch.labels)), rel=1e-4)
-
-
-def test_an_average_changes_nothing_of_what_is_learnt(data, tmp_path):
-    """Validating and saving it in between does not, either."""
-    train(data, tmp_path / "run", ema=0.9, validate_every=1, max_updates=4)
-    _, _, state = load_checkpoint(RunDirectory(tmp_path / "run").newest())
-    expected = own_weights(data, tmp_path, 4)
-    assert state["weights"].keys() == expected.keys()
-    assert all(torch.equal(state["weights"][name], value) for name, value in expected.items())
-    _, _, without = load_checkpoint(RunDirectory(tmp_path / "own4").newest())
-    assert without["weights"] == {}
 
 
 def test_a_streamed_text_tells_what_it_leaves_out_in_each_epoch(tmp_path):
