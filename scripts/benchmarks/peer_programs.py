@@ -311,7 +311,9 @@ class Ours(Program):
         return Command(self._run("scripts.train_translation", *places, *given), place=_ROOT)
 
     def translate(self, texts: Texts, model: Path, beam: int, threads: int, source: Path, output: Path) -> Command:
-        options = ("--beam", beam, "--threads", threads, "--precision", self.precision, "--output", output)
+        # sentences of their own occupy several cores better than products that they share
+        cores = ("--processes", threads, "--threads", 1)
+        options = ("--beam", beam, *cores, "--precision", self.precision, "--output", output)
         arguments = self._run("scripts.translate", "--model", model / "run" / "model", *options, source)
         return Command(arguments, place=_ROOT)
 

@@ -114,6 +114,12 @@ def test_marian_alone_takes_threads_as_an_option(tmp_path):
     assert not Marian(Path("python")).config(texts(tmp_path), alone, tmp_path)["sync-sgd"]
 
 
+def test_ours_translates_with_a_process_for_each_core(tmp_path):
+    command = Ours(Path("python")).translate(texts(tmp_path), tmp_path / "ours", 5, 2, Path("one.de"), tmp_path / "out")
+    given = list(zip(command.arguments, command.arguments[1:], strict=False))
+    assert ("--processes", "2") in given and ("--threads", "1") in given and ("--beam", "5") in given
+
+
 def test_joey_translates_with_the_beam_and_the_model_asked_for(tmp_path):
     (tmp_path / "out").mkdir()
     output = tmp_path / "out" / "written"
