@@ -60,6 +60,7 @@ class Stepper:
     def start(self, source: Source) -> DecoderState:
         """The state that search begins with, one row a sentence."""
         with self._mixed():
+            # the model's own: its first layer may read an image before any word
             state = self.model.decoder.start(self.model.encode(source), len(source.lengths))
             if state.memory is None:
                 return state
