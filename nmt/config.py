@@ -167,6 +167,10 @@ FREE_TO_CHANGE = {
 }  # fmt: skip
 
 
+# options that earlier versions had, and the value with which they did nothing
+GONE = {"training.ema": 0.0, "training.subword_sampling": 0.0}
+
+
 def changed_settings(before: dict[str, Any], now: dict[str, Any], defaults: dict[str, Any]) -> list[str]:
     """Settings (sections of options) that differ and that would make a resumed run another run.
 
@@ -175,7 +179,12 @@ def changed_settings(before: dict[str, Any], now: dict[str, Any], defaults: dict
     """
     free = {f"training.{name}" for name in FREE_TO_CHANGE} | {"data.base", "data.workers", "stage.start"}
     old, new = flat(defaults) | _flat(before), _flat(now)
-    return [
+    gone = [
+        f"{name} was {old[name]!r}, and is no option any more"
+        for name, off in GONE.items()
+        if old.get(name, off) != off
+    ]
+    return gone + [
         f"{name} was {old[name]!r} and is {value!r}"
         for name, value in new.items()
         if name not in free and name in old and old[name] != value

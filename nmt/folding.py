@@ -23,7 +23,8 @@ def fold(decoder: Decoder) -> None:
     """Take these products out of the steps of a decoder, in place.
 
     Its memory must then be that of `FoldedAttention.fold`, and its word vectors are those of no layer but the first.
-    A table of words that would be too large is not made, and none where that layer reads more than the word.
+    A table of words that would be too large is not made, and none where that layer reads more than the word, or on a
+    GPU.
     """
     if decoder.attention is not None:
         decoder.attention = FoldedAttention(decoder.attention)
@@ -32,6 +33,8 @@ def fold(decoder: Decoder) -> None:
     assert isinstance(first, nn.RNNBase)
     inputs, _, bias, _ = first.all_weights[0]
     if words is None or first.input_size != words.embedding_dim or words.num_embeddings * len(inputs) > _LARGEST:
+        return
+    if words.weight.is_cuda:  # torch's own step is one kernel there
         return
     table = F.linear(words.weight, inputs, bias)
     decoder.embedding = nn.Embedding(len(table), table.shape[1], _weight=table, _freeze=True)
@@ -43,9 +46,9 @@ class FoldedAttention(Attention):
 
     def __init__(self, whole: Attention) -> None:
         nn.Module.__init__(self)
-        self.key, self.query, self.score = whole.key, whole.query, whole.score
+        self.key, self.query, self.score = None, whole.query, whole.score  # the keys are in the memory already
         hidden, both = whole.combine.weight.shape
-        self._of_values = whole.combine.weight[:, : both - hidden]
+        self._of_values = whole.combine.weight[:, : both - hidden].contiguous()
         self.combine = linear(whole.combine.weight[:, both - hidden :].contiguous())
 
     def fold(self, memory: Memory) -> Memory:

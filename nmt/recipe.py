@@ -18,7 +18,7 @@ from rich.console import Console
 from data.batching import Batch
 from data.errors import UserError
 from data.files import write_text
-from nmt.config import FREE_TO_CHANGE, TrainingConfig, flat
+from nmt.config import FREE_TO_CHANGE, GONE, TrainingConfig, flat
 from nmt.model import SequenceModel
 from nmt.optimization import make_optimizer
 from nmt.processes import process_state
@@ -172,7 +172,7 @@ def claim_run(settings: dict[str, Any], defaults: dict[str, Any], out: Path) -> 
 def refuse_changes(path: Path, settings: dict[str, Any], defaults: dict[str, Any], free: Collection[str] = ()) -> None:
     """Raises UserError if settings differ from those noted in the file `path`, but for the `free` ones of training."""
     noted = yaml.safe_load(path.read_text(encoding="utf-8"))
-    before, now = (flat(defaults) | flat(each) for each in (noted, settings))
+    before, now = ({**GONE, **flat(defaults), **flat(each)} for each in (noted, settings))
     changed = [
         f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
         for key in sorted(before.keys() | now.keys())

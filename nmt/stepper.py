@@ -24,7 +24,7 @@ _WIDTH = 64  # what search looks at in blocks of; other widths are multiplied up
 
 
 class Stepper:
-    """A model and the steps of its decoder. The weights are those of the model at the time when it is made.
+    """A model and the steps of its decoder. The weights of these are those of the model at the time when it is made.
 
     float32 gives what the model gives. bfloat16 is faster where the processor computes in it. int8 rounds the weights
     of every matrix product of a step to 8 bits, a scale for each output, and what they are multiplied with at each
@@ -86,7 +86,7 @@ class Stepper:
 
 def _lay_out(decoder: Decoder, precision: Precision, device: torch.device) -> Decoder:
     """A decoder that shares its weights with the one given where it need not change them."""
-    made = copy.deepcopy(decoder, {id(weight): weight for weight in decoder.parameters()})
+    made = copy.deepcopy(decoder, {id(weight): weight for weight in decoder.parameters()}).eval()
     made.output = _widened(decoder.output)
     fold(made)
     if precision == "float32":

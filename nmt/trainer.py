@@ -1,7 +1,7 @@
 """The training loop: one process or many, resumable at any update to the same bits.
 
 Nothing random is carried along: the order of the data is a function of (seed, epoch) and the dropout of an update
-one of (seed, update), so that the weights (and their average, where one is kept), the optimizer's moments and a few
+one of (seed, update), so that the weights, the optimizer's moments and a few
 counters are the whole state.
 """
 

@@ -10,7 +10,8 @@ from rich.markup import escape
 from scripts.benchmarks.timing import table
 
 PLAIN = "plain loop"
-_NO_PEERS = (PLAIN, "Verso, ")  # what their names begin with
+_WAYS = "Verso, "  # what their names begin with: the same model
+_NO_PEERS = (PLAIN, _WAYS)
 
 
 @dataclass
@@ -20,7 +21,7 @@ class Rounds:
     rates: target words a second in training; sentences a second in translating
     words: written a second in translating, end tokens included
     load: seconds that a file of one line took
-    peak_mb: most memory of the process in any round; not known of the plain loop, which runs in this one
+    peak_mb: most memory in any round of the largest of its processes; not known of the plain loop, which is here
     failure: what it said last, if it failed: it then was not asked again
     """
 
@@ -73,10 +74,17 @@ def render(found: Comparison) -> Group:
         if not each:
             continue
         what = "words/s" if name == "training" else "lines/s"
-        title = f"Training, ours in {found.precision}" if name == "training" else f"Translating the test part, {name}"
+        title = (
+            f"Training, target words, ours in {found.precision}"
+            if name == "training"
+            else f"Translating the test part, {name}"
+        )
         ratio = [f"ours is {found.ratios[name]:.2f} times as fast as the best peer"] if name in found.ratios else []
-        models = {one.model: one.program for one in reversed(each)}  # ours is named once for all its ways
-        notes = [f"{program}: {model}" for model, program in reversed(models.items())]
+        models: dict[str, list[str]] = {}
+        for one in each:
+            if not one.program.startswith(_WAYS):
+                models.setdefault(one.model, []).append(one.program)
+        notes = [f"{', '.join(programs)}: {model}" for model, programs in models.items()]
         failed = [f"{one.program} failed: {escape(one.failure)}" for one in each if one.failure]
         tables.append(table(title, [_row(one, what) for one in each], "\n".join(ratio + notes + failed)))
     return Group(*tables)

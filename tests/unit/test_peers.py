@@ -187,6 +187,18 @@ def test_a_peer_that_failed_is_in_the_table_and_not_in_the_ratio():
     assert "[/a.de] no such vocabulary" in shown and "4.00 times" in shown and "900" not in shown
 
 
+def test_the_models_stand_below_the_table(tmp_path):
+    large = [Rounds(name, "2x512") for name in ("Verso", "OpenNMT-py", "plain loop")]
+    small = [Rounds("Verso", "2x128"), Rounds("Marian", "2x256"), Rounds("Verso, int8", "2x128")]
+    for one in (*large, *small):
+        one.rates.append(1.0)
+    console = Console(width=80, file=io.StringIO())
+    console.print(render(Comparison(1, "float32", {}, {}, large, {"greedy": small})))
+    shown = [line.strip() for line in console.file.getvalue().splitlines()]
+    assert "Verso, OpenNMT-py, plain loop: 2x512" in shown
+    assert shown[-2:] == ["Verso: 2x128", "Marian: 2x256"]
+
+
 def test_the_command_shows_and_writes_what_was_found(tmp_path, monkeypatch, capsys):
     asked = []
 

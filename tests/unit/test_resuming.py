@@ -1,5 +1,6 @@
 """Going on with a run that was interrupted: the same bits, and never with other settings."""
 
+import contextlib
 import json
 import os
 import signal
@@ -12,6 +13,8 @@ from tiny import MODEL, train, weights, write_prepared
 import nmt.config
 import nmt.trainer
 from data.errors import UserError
+from nmt.config import changed_settings
+from nmt.recipe import refuse_changes
 from nmt.run_directory import RunDirectory
 
 
@@ -74,6 +77,16 @@ def test_changed_settings_are_refused_by_name(data, tmp_path, message, changes):
     with pytest.raises(UserError) as caught:
         train(data, tmp_path / "run", **{"resume": True, "max_updates": 8, **changes})
     assert f"was trained with other settings ({message}): resume with the same" in str(caught.value)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.9])
+def test_runs_with_options_that_are_no_more_go_on_where_these_did_nothing(tmp_path, decay):
+    changed = [f"training.ema was {decay}, and is no option any more"] if decay else []
+    assert changed_settings({"training": {"ema": decay, "seed": 1}}, {"training": {"seed": 1}}, {}) == changed
+    noted = tmp_path / "recipe.yaml"
+    noted.write_text(f"training:\n  ema: {decay}\n  seed: 1\n")
+    with pytest.raises(UserError, match=r"training\.ema was 0\.9 and is 0\.0") if decay else contextlib.nullcontext():
+        refuse_changes(noted, {"training": {"seed": 1}}, {})
 
 
 def test_changed_data_are_refused(data, tmp_path):
