@@ -31,6 +31,7 @@ from data.source import TensorSource
 from data.tokenizer import BOS_ID, EOS_ID, UNK_ID
 from nmt.checkpoint import load_model
 from nmt.search_options import SearchOptions
+from nmt.stepper import Stepper
 from nmt.translator import Translator
 
 
@@ -148,6 +149,17 @@ def test_a_region_is_bright_where_it_was_read():
 def test_attention_wants_positions(data, tmp_path):
     with pytest.raises(UserError, match=r"model\.attention general: this source is one vector"):
         train_captions(data, tmp_path / "run", model=replace(MODEL, attention="general"))
+
+
+@torch.no_grad()
+def test_search_steps_as_the_decoder_does_after_an_image(trained):
+    model = load_model(trained, image_encoder=encoder_of).model.eval()
+    assert model.encoder.first_input is not None
+    stepper, source, words = Stepper(model), TensorSource.of(torch.rand(2, 1280)), torch.tensor([4, 5])
+    begun = model.decoder.start(model.encode(source), 2)
+    scores, _ = model.decoder.step(words, begun)
+    found, _ = stepper.step(words, stepper.start(source))
+    torch.testing.assert_close(found[:, : scores.shape[1]], scores.log_softmax(-1))
 
 
 def test_features_of_another_shape_are_refused(data, tmp_path, monkeypatch):
