@@ -93,7 +93,7 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
         precision = torch.get_autocast_dtype(device) if mixed else outputs.dtype
         exact = torch.promote_types(precision, torch.float32)
         extra = -vocabulary % WIDTH
-        wide = F.pad(weight, (0, 0, 0, extra)).to(precision)
+        wide = F.pad(weight.to(precision), (0, 0, 0, extra))
         shift = F.pad(bias, (0, extra), value=-torch.inf).to(precision)  # no probability for what is no word
         if weights is not None:
             shift = shift.index_fill(0, torch.tensor([PAD_ID, BOS_ID], device=shift.device), -torch.inf)
@@ -101,10 +101,13 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
         by_outputs = torch.empty_like(outputs)
         by_weight, by_bias = wide.new_zeros(wide.shape, dtype=exact), shift.new_zeros(shift.shape, dtype=exact)
         with torch.autocast(device, enabled=False) if mixed else contextlib.nullcontext():
+            # large results are written over one another: memory that is new costs more than a pass over it
+            room, product = wide.new_empty(min(_TOKENS_AT_ONCE, len(outputs)), len(wide)), torch.empty_like(wide)
             for start in range(0, len(outputs), _TOKENS_AT_ONCE):
                 part = slice(start, start + _TOKENS_AT_ONCE)
                 rows, wanted = outputs[part].to(precision), labels[part, None]
-                log_probs = torch.log_softmax(torch.addmm(shift, rows, wide.T).to(exact), -1)
+                scores = torch.addmm(shift, rows, wide.T, out=room[: len(rows)])
+                log_probs = torch.log_softmax(scores, -1, dtype=exact)
                 each = -log_probs.gather(1, wanted)[:, 0]
                 nll += each.sum()
                 smoothed += (1 - smoothing) * each.sum() if weights is None else (each * weights[part]).sum()
@@ -117,9 +120,9 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
                     if weights is not None:
                         gradient *= weights[part, None]
                     by_bias += gradient.sum(0)
-                    gradient = gradient.to(precision)
-                    by_outputs[part] = gradient @ wide
-                    by_weight += gradient.T @ rows
+                    by_scores = scores.copy_(gradient)
+                    by_outputs[part] = by_scores @ wide
+                    by_weight += torch.mm(by_scores.T, rows, out=product)
         ctx.save_for_backward(by_outputs, by_weight[:vocabulary], by_bias[:vocabulary])
         ctx.mark_non_differentiable(nll)
         return smoothed, nll
