@@ -65,19 +65,18 @@ class Attention(nn.Module):
         scores = self._scores(queries, memory.keys).float().masked_fill(~memory.mask[:, None], -torch.inf)
         weights = scores.softmax(-1)
         read = torch.bmm(weights.to(memory.values.dtype), memory.values)
-        return Attended(torch.tanh(self._combined(read, queries)), weights)
+        return Attended(self._output(read, queries), weights)
 
-    def _combined(
+    def _output(
         self, read: Float[Tensor, "rows time features"], queries: Float[Tensor, "rows time hidden"]
     ) -> Float[Tensor, "rows time hidden"]:
-        combined: Tensor = self.combine(torch.cat([read, queries], -1))
-        return combined
+        return torch.tanh(self.combine(torch.cat([read, queries], -1)))
 
     def _scores(
         self, queries: Float[Tensor, "rows time hidden"], keys: Float[Tensor, "rows positions hidden"]
     ) -> Float[Tensor, "rows time positions"]:
         if self.query is None or self.score is None:
-            return torch.bmm(queries, keys.transpose(1, 2))
+            return torch.bmm(queries.to(keys.dtype), keys.transpose(1, 2))
         both = torch.tanh(self.query(queries)[:, :, None] + keys[:, None])
         scores: Tensor = self.score(both)
         return scores.squeeze(-1)

@@ -39,6 +39,12 @@ class DecoderState:
         above = None if self.above is None else self.above.select(rows)
         return DecoderState(self.recurrent.select(rows), vector, memory, above)
 
+    def float(self) -> "DecoderState":
+        """The same in float32, but for the memory, which is only compared and read."""
+        above = None if self.above is None else self.above.float()
+        vector = None if self.vector is None else self.vector.float()
+        return DecoderState(self.recurrent.float(), vector, self.memory, above)
+
 
 @dataclass(frozen=True)
 class Forced:

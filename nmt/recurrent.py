@@ -30,6 +30,9 @@ class RecurrentState:
         cell = None if self.cell is None else self.cell.index_select(1, rows)
         return RecurrentState(self.hidden.index_select(1, rows), cell)
 
+    def float(self) -> "RecurrentState":
+        return RecurrentState(self.hidden.float(), None if self.cell is None else self.cell.float())
+
     def parts(self) -> list[Float[Tensor, "layers rows hidden"]]:
         return [self.hidden] if self.cell is None else [self.hidden, self.cell]
 

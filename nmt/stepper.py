@@ -28,7 +28,8 @@ class Stepper:
 
     float32 gives what the model gives. bfloat16 is faster where the processor computes in it. int8 rounds the weights
     of every matrix product of a step to 8 bits, a scale for each output, and what they are multiplied with at each
-    step; encoder, embeddings, attention weights and what is added up stay as they are.
+    step; embeddings, attention weights and what is added up stay as they are, and what is done once for a source is in
+    bfloat16 where the processor computes in it.
     """
 
     def __init__(self, model: SequenceModel, precision: Precision = "float32") -> None:
@@ -59,13 +60,13 @@ class Stepper:
 
     def start(self, source: Source) -> DecoderState:
         """The state that search begins with, one row a sentence."""
-        with self._mixed():
+        with self._mixed(self.precision != "float32" and bfloat16_computes(self.device)):
             # the model's own: its first layer may read an image before any word
             state = self.model.decoder.start(self.model.encode(source), len(source.lengths))
-            if state.memory is None:
-                return state
-            assert isinstance(self._decoder.attention, FoldedAttention)
-            return dataclasses.replace(state, memory=self._decoder.attention.fold(state.memory))
+            if state.memory is not None:
+                assert isinstance(self._decoder.attention, FoldedAttention)
+                state = dataclasses.replace(state, memory=self._decoder.attention.fold(state.memory))
+        return state if self.precision == "bfloat16" else state.float()
 
     def step(
         self, tokens: Int[Tensor, " rows"], state: DecoderState
@@ -74,13 +75,12 @@ class Stepper:
         that search takes."""
         if self._words is not None:
             tokens = self._words[tokens]
-        with self._mixed():
+        with self._mixed(self.precision == "bfloat16"):
             outputs, state = self._decoder.advance(tokens, state)
             scores = self._output(outputs)
         return torch.log_softmax(scores.float(), dim=-1), state
 
-    def _mixed(self) -> contextlib.AbstractContextManager[object]:
-        half = self.precision == "bfloat16"
+    def _mixed(self, half: bool) -> contextlib.AbstractContextManager[object]:
         return torch.autocast(self.device.type, torch.bfloat16) if half else contextlib.nullcontext()
 
 
