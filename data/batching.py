@@ -1,6 +1,6 @@
 """Batches by token budget, cut from pools sorted by length."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -90,6 +90,7 @@ def plan_batches(
     seed: int,
     epoch: int,
     skip: int = 0,
+    sampling: Callable[[Pool, np.random.Generator], Pool] | None = None,
 ) -> Iterator[Plan]:
     """The batches of one epoch, like lengths together, in an order that is a function of (seed, epoch).
 
@@ -97,9 +98,12 @@ def plan_batches(
         batch_tokens: The most cells (sentences times longest length, on the longer side) of a batch; a single pair
             that is longer makes a batch of its own.
         skip: How many batches to leave out at the start: where a resumed run goes on.
+        sampling: Changes each pool before it is cut (data/sampling.py), with random numbers of its own.
     """
     number = 0
     for index, pool in enumerate(corpus.pools(seed, epoch)):
+        if sampling:
+            pool = sampling(pool, random_for(seed, epoch, index, 2))
         batches = _cut(pool, batch_tokens, random_for(seed, epoch, index))
         if epoch == 0 and index == 0:
             # memory that will not suffice shows in the first step, not after an hour

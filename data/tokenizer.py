@@ -215,6 +215,11 @@ class Tokenizer:
         # one thread: callers with much to do run several processes
         return cast(list[list[int]], self._pieces.encode(list(segmented), num_threads=1))
 
+    def n_best(self, segmented: str, most: int) -> list[tuple[list[int], float]]:
+        """The most probable segmentations at level unigram, best first, with their log-probabilities."""
+        found = self._pieces.nbest_encode(segmented, nbest_size=most)
+        return [(ids, sum(self._pieces.get_score(i) for i in ids)) for ids in found]
+
     def surface(self, segmented: str) -> list[str]:
         """What stands in a segmented sentence for each of its ids, the unknown ones too, as `shown`."""
         if self.level == "word":

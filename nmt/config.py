@@ -106,6 +106,8 @@ class TrainingConfig:
         sampled_softmax: For large vocabularies: the words of a batch compete with so many others, drawn for each batch,
             instead of with all (Jean et al. 2015, section 3), so that the cost of the output does not grow with the
             vocabulary. Training's own loss and perplexity are then estimates; validation's are not. 0 is off.
+        subword_sampling: Cut the words of the training text anew in every epoch: how often a byte-pair merge is left
+            out (BPE-dropout, Provilkov et al. 2020), or the exponent of unigram sampling (Kudo 2018); 0 is never.
         precision: auto (bfloat16 where the processor computes in it, else float32), float32 or bfloat16.
         validate_every: Updates between validations; 0 is once an epoch.
         metric: What the best checkpoint and early stopping go by: perplexity, or a score of decoded validation text
@@ -134,6 +136,7 @@ class TrainingConfig:
     clip_norm: float = 1.0
     label_smoothing: float = 0.1
     sampled_softmax: int = 0
+    subword_sampling: float = 0.0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     validate_every: int = 0
     metric: Literal["perplexity", "bleu", "exact", "rouge_l", "cider", "bleu4"] = "bleu"
@@ -153,7 +156,8 @@ class TrainingConfig:
         )  # fmt: skip
         _check(self, "training", zero_is_off, lambda value: 0 <= value < math.inf, "0 or more")
         _check(self, "training", ("learning_rate",), lambda value: 0 < value < math.inf, "a number above 0")
-        _check(self, "training", ("label_smoothing",), lambda value: 0 <= value < 1, "at least 0 and below 1")
+        shares = ("label_smoothing", "subword_sampling")
+        _check(self, "training", shares, lambda value: 0 <= value < 1, "at least 0 and below 1")
         if self.sampled_softmax and self.label_smoothing:
             raise ValueError(
                 f"training.sampled_softmax looks at a part of the vocabulary, and label smoothing at all of it: set "
@@ -168,7 +172,7 @@ FREE_TO_CHANGE = {
 
 
 # options that earlier versions had, and the value with which they did nothing
-GONE = {"training.ema": 0.0, "training.subword_sampling": 0.0}
+GONE = {"training.ema": 0.0}
 
 
 def changed_settings(before: dict[str, Any], now: dict[str, Any], defaults: dict[str, Any]) -> list[str]:

@@ -25,6 +25,7 @@ from data.batching import Batch, Plan, plan_batches
 from data.corpus import StreamedCorpus
 from data.errors import UserError
 from data.pool import Corpus
+from data.sampling import SubwordSampling
 from nmt.checkpoint import Position, TrainedModel, load_checkpoint, load_weights, versions
 from nmt.config import ModelConfig, TrainingConfig, changed_settings
 from nmt.loss import Loss
@@ -88,6 +89,9 @@ class Trainer:
     ) -> None:
         self.trained, self.data, self.config, self.run, self.console = trained, data, config, run, console
         self.accelerator = accelerator
+        self._sampling = None
+        if config.subword_sampling:
+            self._sampling = SubwordSampling(trained.source, trained.target, config.subword_sampling)
         self.position = Position()
         self.raw: SequenceModel = trained.model
         optimizer = make_optimizer(self.raw, config)
@@ -161,6 +165,7 @@ class Trainer:
             seed=config.seed,
             epoch=position.epoch,
             skip=position.batch,
+            sampling=self._sampling,
         )
         while group := list(itertools.islice(plans, config.accumulate * self.accelerator.num_processes)):
             self._update(group)

@@ -17,6 +17,7 @@ from data.pool import Pool
 from data.prepare import prepare
 from data.programs import NAMES, Curriculum, write_programs
 from data.report import render as render_report
+from data.sampling import check_levels
 from data.scene_sentences import write_parallel
 from data.source import Ragged
 from data.tasks import GROUPED_BY, LAGS, write_task
@@ -88,6 +89,7 @@ class TranslationRecipe(Recipe):
         """Refuse before any training what the model could not do after it."""
         levels = self.prepare.source.level, self.prepare.target.level
         self.search.check("the recipe's model", attention=self.model.attention != "none", levels=levels)
+        check_levels(self.training.subword_sampling, dict(zip(("source", "target"), levels, strict=True)))
 
     def prepare_data(self, out: Path, base: Path | None, console: Console) -> None:
         prepared = out / "data"

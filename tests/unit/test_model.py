@@ -306,6 +306,7 @@ def test_padding_starts_as_zero(init, tied):
     + [(TrainingConfig, "learning_rate", value) for value in (0.0, -1.0, float("nan"), float("inf"))]
     + [
         (TrainingConfig, "label_smoothing", 1.0),
+        (TrainingConfig, "subword_sampling", 1.0),
         (TrainingConfig, "clip_norm", float("nan")),
     ],
 )

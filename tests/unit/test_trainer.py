@@ -78,7 +78,7 @@ TRAINING_CHANGES = {
 # these have tests of their own
 ELSEWHERE = {
     "max_epochs", "max_updates", "max_minutes", "validate_every", "metric", "valid_sentences", "valid_beam",
-    "patience", "keep_best", "checkpoint_every", "deterministic", "pretrained_learning_rate",
+    "patience", "keep_best", "checkpoint_every", "deterministic", "pretrained_learning_rate", "subword_sampling",
 }  # fmt: skip
 NEEDED_MODEL = {"layers_above": {"attention": "general"}, "residual": {"layers": 2}, "init_range": {"init": "uniform"}}
 NEEDED = {"halve_after": {"schedule": "halve"}, "sampled_softmax": {"label_smoothing": 0.0}}
@@ -151,7 +151,7 @@ def test_every_option_can_be_given_to_the_command(monkeypatch, tmp_path, section
     more = {} if section == "model" else {
         "max_epochs": 3, "max_updates": 7, "max_minutes": 1.5, "validate_every": 4, "metric": "perplexity",
         "valid_sentences": 9, "valid_beam": 2, "patience": 8, "keep_best": 2, "checkpoint_every": 6,
-        "deterministic": True, "pretrained_learning_rate": 0.1,
+        "deterministic": True, "pretrained_learning_rate": 0.1, "subword_sampling": 0.2,
     }  # fmt: skip
     config = own(**changes | more)
     assert all(getattr(config, name) != getattr(own(), name) for name in changes | more)
