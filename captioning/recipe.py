@@ -29,6 +29,7 @@ from data.batching import make_batch
 from data.drawing import write_captioned_scenes
 from data.errors import UserError
 from data.files import atomic_directory, write_text
+from data.sampling import check_levels
 from data.source import Ragged, TensorSource
 from data.text_files import fingerprint
 from data.tokenizer import SPECIAL_IDS
@@ -72,6 +73,10 @@ class CaptionRecipe(Recipe):
     training: TrainingConfig = field(default_factory=CaptionTrainingConfig)
     stage: StageConfig = field(default_factory=StageConfig)
     search: SearchOptions = field(default_factory=SearchOptions)
+
+    def __post_init__(self) -> None:
+        """Refuse before all images are read what training could not do after it."""
+        check_levels(self.training.subword_sampling, {"target": self.prepare.text.level})
 
     def prepare_data(self, out: Path, base: Path | None, console: Console) -> None:
         prepared = out / "data"

@@ -125,7 +125,8 @@ class _Sampler:
             if len(self._n_best) >= _MOST_KEPT:
                 self._n_best.clear()
             text = self._tokenizer.decode(word)
-            found = self._tokenizer.n_best(text, _N_BEST)
+            # a lone mark, whose word was cut off, is no text
+            found = self._tokenizer.n_best(text, _N_BEST) if text else [(list(word), 0.0)]
             best = found[0][1]
             weights = [math.exp(self._rate * (log_prob - best)) for _, log_prob in found]
             self._n_best[word] = [ids for ids, _ in found], weights

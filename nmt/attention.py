@@ -76,7 +76,7 @@ class Attention(nn.Module):
         self, queries: Float[Tensor, "rows time hidden"], keys: Float[Tensor, "rows positions hidden"]
     ) -> Float[Tensor, "rows time positions"]:
         if self.query is None or self.score is None:
-            return torch.bmm(queries.to(keys.dtype), keys.transpose(1, 2))
+            return torch.bmm(queries.to(keys.dtype), keys.transpose(1, 2))  # search may remember in fewer bits
         both = torch.tanh(self.query(queries)[:, :, None] + keys[:, None])
         scores: Tensor = self.score(both)
         return scores.squeeze(-1)

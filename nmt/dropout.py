@@ -33,4 +33,5 @@ def _kept(shape: torch.Size, dropped: float) -> Bool[Tensor, "..."]:
     count = shape.numel()
     least = torch.iinfo(torch.int64).min
     drawn = torch.empty(-(-count // 4), dtype=torch.int64).random_(least, None).view(torch.int16)
-    return (drawn[:count] >= round(dropped * 2**16) - 2**15).view(shape)
+    least_kept = min(round(dropped * 2**16), 2**16 - 1) - 2**15
+    return (drawn[:count] >= least_kept).view(shape)

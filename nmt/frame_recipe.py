@@ -13,6 +13,7 @@ from data.gestures import write_gestures
 from data.pool import Pool
 from data.prepare_frames import FramePrepareConfig, prepare_frames, read_sequences
 from data.report import render as render_report
+from data.sampling import check_levels
 from data.source import FrameColumn, Ragged
 from data.tokenizer import SPECIAL_IDS
 from nmt.config import ModelConfig, TrainingConfig
@@ -57,6 +58,10 @@ class FrameRecipe(Recipe):
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     search: SearchOptions = field(default_factory=SearchOptions)
+
+    def __post_init__(self) -> None:
+        """Refuse before anything is prepared what training could not do after it."""
+        check_levels(self.training.subword_sampling, {"target": self.prepare.text.level})
 
     def prepare_data(self, out: Path, base: Path | None, console: Console) -> None:
         prepared, made = out / "data", self.gestures

@@ -120,7 +120,7 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
                     if weights is not None:
                         gradient *= weights[part, None]
                     by_bias += gradient.sum(0)
-                    by_scores = scores.copy_(gradient)
+                    by_scores = gradient if precision == exact else scores.copy_(gradient)
                     by_outputs[part] = by_scores @ wide
                     by_weight += torch.mm(by_scores.T, rows, out=product)
         ctx.save_for_backward(by_outputs, by_weight[:vocabulary], by_bias[:vocabulary])

@@ -87,7 +87,8 @@ class TranslationRecipe(Recipe):
 
     def __post_init__(self) -> None:
         """Refuse before any training what the model could not do after it."""
-        levels = self.prepare.source.level, self.prepare.target.level
+        source = self.prepare.source.level
+        levels = source, source if self.prepare.shared_vocabulary else self.prepare.target.level
         self.search.check("the recipe's model", attention=self.model.attention != "none", levels=levels)
         check_levels(self.training.subword_sampling, dict(zip(("source", "target"), levels, strict=True)))
 

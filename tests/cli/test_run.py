@@ -100,6 +100,8 @@ def test_a_dry_run_of_what_cannot_be_is_one_line(tmp_path: Path) -> None:
         ("flickr8k", "--model.attention=general"),
         ("demo", "--model.tied=all", "--prepare.target.vocab_size=100"),
         ("demo", "--training.subword_sampling=0.1"),
+        ("flickr8k", "--training.subword_sampling=0.1"),
+        ("gestures", "--training.subword_sampling=0.1"),
     ):
         tried = run(recipe, "--out", tmp_path, "--dry_run", *options)
         assert tried.returncode == 1 and "Traceback" not in tried.stderr

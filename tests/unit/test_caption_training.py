@@ -29,9 +29,9 @@ from data.corpus import PreparedCorpus, RowCorpus
 from data.errors import UserError
 from data.source import TensorSource
 from data.tokenizer import BOS_ID, EOS_ID, UNK_ID
+from nmt import stepper
 from nmt.checkpoint import load_model
 from nmt.search_options import SearchOptions
-from nmt.stepper import Stepper
 from nmt.translator import Translator
 
 
@@ -152,14 +152,17 @@ def test_attention_wants_positions(data, tmp_path):
 
 
 @torch.no_grad()
-def test_search_steps_as_the_decoder_does_after_an_image(trained):
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.05), ("int8", 0.05)])
+def test_search_steps_as_the_decoder_does_after_an_image(trained, precision, tolerance, monkeypatch):
+    monkeypatch.setattr(stepper, "bfloat16_computes", lambda device: True)
     model = load_model(trained, image_encoder=encoder_of).model.eval()
     assert model.encoder.first_input is not None
-    stepper, source, words = Stepper(model), TensorSource.of(torch.rand(2, 1280)), torch.tensor([4, 5])
+    searched = stepper.Stepper(model, precision)
+    source, words = TensorSource.of(torch.rand(2, 1280)), torch.tensor([4, 5])
     begun = model.decoder.start(model.encode(source), 2)
     scores, _ = model.decoder.step(words, begun)
-    found, _ = stepper.step(words, stepper.start(source))
-    torch.testing.assert_close(found[:, : scores.shape[1]], scores.log_softmax(-1))
+    found, _ = searched.step(words, searched.start(source))
+    torch.testing.assert_close(found[:, : scores.shape[1]], scores.log_softmax(-1), rtol=0, atol=tolerance)
 
 
 def test_features_of_another_shape_are_refused(data, tmp_path, monkeypatch):

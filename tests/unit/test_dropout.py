@@ -32,7 +32,7 @@ def test_one_step_and_a_model_in_use():
     assert torch.equal(Dropout(ModelConfig(variational_dropout=True)).eval()(values), values)
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999999])
 def test_each_quarter_of_what_is_drawn_at_once_drops_the_same_share(share: float):
     torch.manual_seed(1)
     kept = Dropout(ModelConfig(dropout=share))(torch.ones(1, 40_001)) > 0

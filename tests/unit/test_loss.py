@@ -61,7 +61,9 @@ def test_a_weighted_loss_is_of_what_search_may_write():
     assert sum(torch.exp(-loss).item() for loss in losses) == pytest.approx(1)
 
 
-def test_in_bfloat16_products_are_rounded_and_sums_are_not():
+@pytest.mark.parametrize("at_once", [512, 32])
+def test_in_bfloat16_products_are_rounded_and_sums_are_not(at_once, monkeypatch):
+    monkeypatch.setattr(module, "_TOKENS_AT_ONCE", at_once)
     outputs, layer, labels = make(100, 50)
     with torch.autocast("cpu", torch.bfloat16):
         rounded = cross_entropy(outputs, layer, labels, 0.1)

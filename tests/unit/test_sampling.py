@@ -14,13 +14,16 @@ from tiny import MODEL, ROOT, environment, train, weights, write_prepared
 import nmt.trainer
 from data import sampling
 from data.batching import plan_batches
+from data.config import PrepareConfig
 from data.corpus import PreparedCorpus
 from data.errors import UserError
 from data.pool import Pool, random_for
 from data.sampling import SubwordSampling
 from data.source import FrameColumn, Ragged
 from data.tokenizer import UNK_ID, Tokenizer, TokenizerConfig
+from nmt.config import TrainingConfig
 from nmt.run_directory import RunDirectory
+from nmt.translation_recipe import TranslationRecipe
 
 LINES = ["the lowest tower", "a newer flower", "lower and slower flowers", "the widest window"] * 5
 
@@ -199,3 +202,25 @@ def test_word_level_data_are_refused_before_anything_is_written(tmp_path: Path) 
     with pytest.raises(UserError, match="the source is cut into words"):
         train(data, tmp_path / "run", subword_sampling=0.1)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("level", ["bpe", "unigram"])
+def test_a_mark_whose_word_was_cut_off_stays(level: str) -> None:
+    tokenizer = tokenizer_of(level)
+    mark = tokenizer.tokens(range(len(tokenizer))).index("▁")
+    pool = Pool(Ragged.of([[mark]]), Ragged.of([[mark]]), np.arange(1))
+    found = SubwordSampling(tokenizer, tokenizer, 0.3)(pool, random_for(1, 0, 0))
+    assert rows(found.target) == [[mark]]
+
+
+def test_a_recipe_asks_for_the_level_that_a_shared_vocabulary_has() -> None:
+    def recipe(source: str, target: str, shared: bool) -> TranslationRecipe:
+        sides = {"source": TokenizerConfig(level=source), "target": TokenizerConfig(level=target)}
+        return TranslationRecipe(
+            prepare=PrepareConfig(**sides, shared_vocabulary=shared), training=TrainingConfig(subword_sampling=0.1)
+        )
+
+    recipe("bpe", "word", True)  # the target's own is not looked at
+    for levels, side in ((("word", "bpe", True), "source"), (("bpe", "word", False), "target")):
+        with pytest.raises(UserError, match=f"the {side} is cut into words"):
+            recipe(*levels)

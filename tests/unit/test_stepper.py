@@ -49,10 +49,15 @@ def test_steps_give_log_probabilities(config):
     torch.testing.assert_close(state.recurrent.hidden, expected.recurrent.hidden)
 
 
+@pytest.mark.parametrize("half", [True, False])
 @pytest.mark.parametrize("config", KINDS)
-def test_8_bits_are_nearly_enough(config):
+def test_8_bits_are_nearly_enough(config, half, monkeypatch):
+    monkeypatch.setattr(module, "bfloat16_computes", lambda device: half)
     model = make(**config)
-    exact, rounded = steps(Stepper(model))[0], steps(Stepper(model, "int8"))[0]
+    exact, (rounded, state) = steps(Stepper(model))[0], steps(Stepper(model, "int8"))
+    assert state.recurrent.hidden.dtype == torch.float32
+    assert state.vector is None or state.vector.dtype == torch.float32
+    assert state.memory is None or state.memory.values.dtype == (torch.bfloat16 if half else torch.float32)
     assert (rounded[..., WORDS:] == -torch.inf).all()
     difference = (exact - rounded)[..., :WORDS].abs()
     assert 0 < difference.max() < 0.05
