@@ -23,6 +23,10 @@ class Memory:
     values: Float[Tensor, "rows positions features"]
     mask: Bool[Tensor, "rows positions"]
 
+    def float(self) -> "Memory":
+        values = self.values.float()
+        return Memory(values if self.keys is self.values else self.keys.float(), values, self.mask)
+
     def select(self, rows: Int[Tensor, " selected"]) -> "Memory":
         values = self.values.index_select(0, rows)
         keys = values if self.keys is self.values else self.keys.index_select(0, rows)
@@ -76,7 +80,7 @@ class Attention(nn.Module):
         self, queries: Float[Tensor, "rows time hidden"], keys: Float[Tensor, "rows positions hidden"]
     ) -> Float[Tensor, "rows time positions"]:
         if self.query is None or self.score is None:
-            return torch.bmm(queries.to(keys.dtype), keys.transpose(1, 2))  # search may remember in fewer bits
+            return torch.bmm(queries, keys.transpose(1, 2))
         both = torch.tanh(self.query(queries)[:, :, None] + keys[:, None])
         scores: Tensor = self.score(both)
         return scores.squeeze(-1)

@@ -40,10 +40,11 @@ class DecoderState:
         return DecoderState(self.recurrent.select(rows), vector, memory, above)
 
     def float(self) -> "DecoderState":
-        """The same in float32, but for the memory, which is only compared and read."""
-        above = None if self.above is None else self.above.float()
-        vector = None if self.vector is None else self.vector.float()
-        return DecoderState(self.recurrent.float(), vector, self.memory, above)
+        """The same in float32."""
+        vector, memory, above = (
+            None if part is None else part.float() for part in (self.vector, self.memory, self.above)
+        )
+        return DecoderState(self.recurrent.float(), vector, memory, above)
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ class Stepper:
 
     float32 gives what the model gives. bfloat16 is faster where the processor computes in it. int8 rounds the weights
     of every matrix product of a step to 8 bits, a scale for each output, and what they are multiplied with at each
-    step; embeddings and what is added up stay as they are. Where the processor computes in bfloat16, what is done once
-    for a source is in that, and so are the products of attention with what was remembered of it.
+    step; embeddings, attention weights and what is added up stay as they are. What is done once for a source is in
+    bfloat16 then, where the processor computes in it.
     """
 
     def __init__(self, model: SequenceModel, precision: Precision = "float32") -> None:
