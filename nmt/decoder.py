@@ -41,9 +41,9 @@ class DecoderState:
 
     def float(self) -> "DecoderState":
         """The same in float32."""
-        vector, memory, above = (
-            None if part is None else part.float() for part in (self.vector, self.memory, self.above)
-        )
+        vector = None if self.vector is None else self.vector.float()
+        memory = None if self.memory is None else self.memory.float()
+        above = None if self.above is None else self.above.float()
         return DecoderState(self.recurrent.float(), vector, memory, above)
 
 
