@@ -1,17 +1,22 @@
 """The smallest things that training works on."""
 
 import io
+import math
 import os
 import socket
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
+from accelerate import Accelerator
 from rich.console import Console
+from torch import nn
 
 from data.batching import Batch, Plan
 from data.config import PrepareConfig
@@ -161,3 +166,17 @@ def save_translator(folder: Path, seed: int, words=SCENE_WORDS, **config) -> str
         model.decoder.output.bias[UNK_ID] += 30
     save_model(folder, TrainedModel(model, tokenizer, tokenizer, LengthRatio(0.5, 1.0, 2.0), 12, {}), {})
     return str(folder)
+
+
+def poison_gradients(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    """Make one number of the gradient infinite in the update of that number, counted from 1."""
+    clip, calls = Accelerator.clip_grad_norm_, []
+
+    def poisoned(self: Accelerator, parameters: Iterable[nn.Parameter], norm: float) -> object:
+        parameters = list(parameters)
+        calls.append(norm)
+        if len(calls) == at:
+            parameters[0].grad[5, 0] = math.inf
+        return clip(self, parameters, norm)
+
+    monkeypatch.setattr(Accelerator, "clip_grad_norm_", poisoned)

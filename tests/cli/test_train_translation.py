@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import sacrebleu
-from tiny import MODEL, ROOT, command, environment, launch, run, weights, write_prepared
+from tiny import MODEL, ROOT, command, environment, launch, poison_gradients, run, weights, write_prepared
 from tiny import train as train_here
 
 from data.batching import plan_batches
@@ -194,9 +194,10 @@ def test_a_directory_without_permission_is_one_line(data, tmp_path, only_line, s
         load_model(out / "checkpoints" / "update-6")
 
 
-def test_a_run_that_diverges_names_the_batch_and_the_last_good_checkpoint(data, tmp_path, only_line):
+def test_a_run_that_diverges_names_the_batch_and_the_last_good_checkpoint(data, tmp_path, only_line, monkeypatch):
     out = tmp_path / "run"
-    line = only_line(data, out, learning_rate=1e30, clip_norm=0.0, checkpoint_every=1)
+    poison_gradients(monkeypatch, at=3)  # which rate of learning would do it depends on the processor
+    line = only_line(data, out, checkpoint_every=1)
     assert "(epoch 0, batch " in line
     newest = RunDirectory(out).newest()
     assert f"the last good checkpoint is {newest}" in line

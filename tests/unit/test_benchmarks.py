@@ -17,6 +17,7 @@ from data.pool import Pool
 from data.shortlist import Shortlist
 from data.source import Ragged
 from data.tokenizer import BOS_ID, Tokenizer
+from nmt import device
 from nmt.config import ModelConfig, TrainingConfig
 from nmt.processes import make_accelerator
 from scripts import benchmark
@@ -198,6 +199,7 @@ def test_captioning_is_measured_from_files_to_text(monkeypatch, tmp_path):
     model = train_captions(data, tmp_path / "run", max_updates=1, valid_sentences=1).model
     cold = captioning.ColdMeasurement(2.0, 1.0, 1.0, 1.0, 1)
     monkeypatch.setattr(captioning, "measure_cold", lambda *_: cold)
+    monkeypatch.setattr(device, "bfloat16_computes", lambda where: False)
     found = captioning.measure_captioning(model, tmp_path / "corpus" / "images", 3, 1, 1)
     assert found.captions.images == found.features.images == 3 and found.cold == cold
     assert found.features.largest_difference < 0.1 and all(rate > 0 for rate in found.captions.rates.values())

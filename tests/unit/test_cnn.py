@@ -145,7 +145,8 @@ def test_regions_tell_where_something_is(lite):
         torch.testing.assert_close(lite.read(pixels, "regions"), regions)
 
 
-def test_fast_gives_the_same_features(lite, resnet):
+def test_fast_gives_the_same_features(lite, resnet, monkeypatch):
+    monkeypatch.setattr(device, "bfloat16_computes", lambda where: False)
     assert (norms(fast(lite)), norms(fast(resnet))) == (0, 0)
     before = {name: value.clone() for name, value in lite.state_dict().items()}
     for network in (lite, resnet):
@@ -158,7 +159,8 @@ def test_fast_gives_the_same_features(lite, resnet):
     assert all(torch.equal(before[name], value) for name, value in lite.state_dict().items())
 
 
-def test_batch_norm_that_follows_no_convolution_stays():
+def test_batch_norm_that_follows_no_convolution_stays(monkeypatch):
+    monkeypatch.setattr(device, "bfloat16_computes", lambda where: False)
     torch.manual_seed(0)
     network = lively(load_network("densenet121", pretrained=False))
     quick, pixels = fast(network), noise(2, 64)

@@ -18,8 +18,17 @@ from captioning.encoder import preprocessing_of
 from captioning.features import MOST_VIEWS, FeatureStore, extract, view
 from captioning.images import open_image
 from data.errors import UserError
+from nmt import device
 
 IMAGES = 10
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_float32():
+    """What is the same in float32 differs in bfloat16, which tests/unit/test_cnn.py has a test of."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(device, "bfloat16_computes", lambda where: False)
+        yield
 
 
 @pytest.fixture(scope="module")
