@@ -156,8 +156,6 @@ def _segment_batch(
 ) -> dict[str, list[str] | npt.NDArray[np.uint64]]:
     made: dict[str, list[str] | npt.NDArray[np.uint64]] = {}
     for side, how in (("source", source), ("target", target)):
-        made[f"{side}_text"] = [
-            segment(text, how.level, how.language, how.lowercase, how.unicode) for text in batch[side]
-        ]
+        made[f"{side}_text"] = [segment(text, how) for text in batch[side]]
         made[f"{side}_key"] = group_keys(batch[side])
     return made

@@ -79,4 +79,4 @@ def encode_rows(
 
 
 def _segment_all(texts: Iterable[str], how: TokenizerConfig) -> list[str]:
-    return [segment(text, how.level, how.language, how.lowercase, how.unicode) for text in texts]
+    return [segment(text, how) for text in texts]

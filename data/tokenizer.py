@@ -43,6 +43,8 @@ class TokenizerConfig:
     Args:
         level: word (Moses tokens), char, bpe or unigram.
         language: Two-letter code; decides the Moses rules at word level.
+        tokenized: At word level: the words of the text have spaces between them already. Moses rules are not applied
+            then, and what a model writes has spaces between its words, too.
         lowercase: Lower-case all text. The output is then lower-case too.
         unicode: Unicode normal form that text is brought to; NFC changes no visible character.
         vocab_size: The most entries a vocabulary may have, the four special ones included.
@@ -51,6 +53,7 @@ class TokenizerConfig:
 
     level: Level = "word"
     language: str = "en"
+    tokenized: bool = False
     lowercase: bool = False
     unicode: UnicodeForm = "NFC"
     vocab_size: int = 30_000
@@ -61,6 +64,8 @@ class TokenizerConfig:
             raise ValueError(f"vocab_size {self.vocab_size} leaves no room beside the {SPECIAL_IDS} special tokens")
         if self.min_count < 1:
             raise ValueError(f"min_count {self.min_count}: give 1 or more")
+        if self.tokenized and self.level != "word":
+            raise ValueError(f"tokenized is for level word: at level {self.level} text is read as it stands")
 
 
 @functools.lru_cache(maxsize=8)
@@ -87,12 +92,16 @@ class Tokenizer:
         except Exception as error:
             raise ValueError(f"not a sentencepiece model of this program: {error}") from error
         self._ids = {piece.piece: i for i, piece in enumerate(proto.pieces)}
-        form, _, case = proto.normalizer_spec.name.partition("+")
+        form, *marks = proto.normalizer_spec.name.split("+")
         self._model = model
-        self.level: Level = _LEVELS[proto.trainer_spec.model_type]
-        self.unicode = cast(UnicodeForm, form if form in ("NFC", "NFKC") else "none")
-        self.lowercase = case == "lower"
-        self.language = next(iter(proto.trainer_spec.accept_language), "en")
+        self._how = TokenizerConfig(
+            level=_LEVELS[proto.trainer_spec.model_type],
+            language=next(iter(proto.trainer_spec.accept_language), "en"),
+            tokenized="tokenized" in marks,
+            lowercase="lower" in marks,
+            unicode=cast(UnicodeForm, form if form in ("NFC", "NFKC") else "none"),
+        )
+        self.level, self.language, self.lowercase = self._how.level, self._how.language, self._how.lowercase
 
     @classmethod
     def train(cls, counts: Counter[str], config: TokenizerConfig) -> "Tokenizer":
@@ -153,7 +162,8 @@ class Tokenizer:
                 f"(sentencepiece: {error}): choose another vocab_size"
             ) from error
         proto = ModelProto.FromString(written.getvalue())
-        proto.normalizer_spec.name = config.unicode + ("+lower" if config.lowercase else "")
+        marks = {"lower": config.lowercase, "tokenized": config.tokenized}
+        proto.normalizer_spec.name = "+".join([config.unicode, *(mark for mark, wanted in marks.items() if wanted)])
         proto.trainer_spec.accept_language[:] = [config.language]
         return cls(proto.SerializeToString())
 
@@ -194,8 +204,8 @@ class Tokenizer:
         return Tokenizer, (self._model,)
 
     def segment(self, text: str) -> str:
-        """Normalised text; at word level with spaces between Moses tokens."""
-        return segment(text, self.level, self.language, self.lowercase, self.unicode)
+        """Normalised text; at word level with spaces between words."""
+        return segment(text, self._how)
 
     def encode(self, text: str) -> list[int]:
         """Ids of a raw sentence, without start and end; an empty list for blank text."""
@@ -233,7 +243,7 @@ class Tokenizer:
         words = self.segment(text).split()
         if not self.lowercase:
             return words
-        raw = "".join(segment(text, "char", self.language, False, self.unicode).split())
+        raw = "".join(segment(text, TokenizerConfig(level="char", unicode=self._how.unicode)).split())
         origins = [i for i, character in enumerate(raw) for _ in character.lower()]  # of one, lower case may be two
         if len(origins) != sum(map(len, words)):
             return words  # Moses has written something else than spaces
@@ -245,7 +255,9 @@ class Tokenizer:
         return [token.replace(SPACE_MARK, "" if self.level == "word" else "␣") for token in tokens]
 
     def decode(self, ids: Iterable[int], unknown: Iterable[str] = ()) -> str:
-        """Detokenized text of ids; unknown ids are written as `<unk>`, other special ids as nothing.
+        """Text of ids, unknown ones written as `<unk>`, other special ids as nothing.
+
+        It is detokenized unless it is tokenized text that the vocabulary was learnt from.
 
         Args:
             unknown: At word level, what to write for the unknown ids instead, one after the other.
@@ -257,6 +269,8 @@ class Tokenizer:
         words = [
             next(instead, UNKNOWN_TEXT) if i == UNK_ID else self._pieces.id_to_piece(i).lstrip(SPACE_MARK) for i in kept
         ]
+        if self._how.tokenized:
+            return " ".join(words)
         return str(_moses(self.language)[1].detokenize(words, unescape=False))
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
@@ -264,18 +278,18 @@ class Tokenizer:
         return [str(self._pieces.id_to_piece(i)) for i in ids]
 
 
-def segment(text: str, level: Level, language: str, lowercase: bool, unicode: UnicodeForm) -> str:
-    """Normalise a sentence and, at word level, put spaces between its Moses tokens.
+def segment(text: str, how: TokenizerConfig) -> str:
+    """Normalise a sentence and, at word level, put spaces between its Moses tokens unless they are there already.
 
     Control characters and every kind of space become one plain space, so the result holds no line end.
     """
     text = _CONTROL.sub(" ", text).replace(SPACE_MARK, "_")
-    if unicode != "none":
-        text = unicodedata.normalize(unicode, text)
-    if lowercase:
+    if how.unicode != "none":
+        text = unicodedata.normalize(how.unicode, text)
+    if how.lowercase:
         text = text.lower()
-    if level == "word":
-        text = str(_moses(language)[0].tokenize(text, escape=False, return_str=True))
+    if how.level == "word" and not how.tokenized:
+        text = str(_moses(how.language)[0].tokenize(text, escape=False, return_str=True))
     return " ".join(text.split())
 
 

@@ -27,8 +27,8 @@ _SPECIAL = ("<unk>", "<pad>", "<s>", "</s>")
 class Texts:
     """Tokenized text: `folder` holds train, val and test, each as .de and .en.
 
-    made: folder for what is made of it: `vocabularies`, a file per program and language; `readable`, the same text as
-        people write it, which our prepare stage and our `translate` take; `prepared`, what our prepare stage made of it
+    made: folder for what is made of it: `vocabularies`, a file per program and language; `prepared`, what our prepare
+        stage made of it
     """
 
     folder: Path
@@ -37,10 +37,6 @@ class Texts:
     @property
     def vocabularies(self) -> Path:
         return self.made / "vocabularies"
-
-    @property
-    def readable(self) -> Path:
-        return self.made / "readable"
 
     @property
     def prepared(self) -> Path:
@@ -100,10 +96,6 @@ class Program(ABC):
 
     def vocabulary_file(self, texts: Texts, language: str) -> str:
         return str(texts.vocabularies / f"{self.name}.{language}.vocab")
-
-    def source(self, texts: Texts) -> Path:
-        """The text to translate in the form that this program reads."""
-        return Path(texts.file("test", "de"))
 
     @abstractmethod
     def train(self, texts: Texts, lesson: Lesson, out: Path) -> Command:
@@ -284,9 +276,6 @@ class Ours(Program):
     small_model = "2x128 both ways, 256, general attention"
     batches: ClassVar = {}  # a batch is a budget of tokens, the default of the command
     precision = "float32"  # of translating
-
-    def source(self, texts: Texts) -> Path:
-        return texts.readable / "test.de"
 
     def options(self, lesson: Lesson) -> dict[str, Any]:
         hidden, layers = (256, 1) if lesson.small else (512, 2)

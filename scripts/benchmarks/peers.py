@@ -9,13 +9,11 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
 from sacrebleu.metrics.bleu import BLEU
-from sacremoses import MosesDetokenizer, MosesTokenizer
 
 from data.config import PrepareConfig
 from data.errors import UserError
@@ -107,17 +105,11 @@ def installed(program: Program) -> dict[str, str]:
 def _prepare(texts: Texts, programs: Sequence[Program]) -> list[list[tuple[str, int]]]:
     """Prepare for ours and write the peers' vocabularies: the words that stand twice in the training text."""
     _say("preparing")
-    for folder in (texts.vocabularies, texts.readable):
-        folder.mkdir()
-    for part, language in product(PARTS, LANGUAGES):
-        moses = MosesDetokenizer(lang=language)
-        lines = read_lines(Path(texts.file(part, language)))
-        text = "".join(f"{moses.detokenize(line.split(), unescape=True)}\n" for line in lines)
-        (texts.readable / f"{part}.{language}").write_text(text, encoding="utf-8")
+    texts.vocabularies.mkdir()
     train, valid = (ParallelText(source=f"{part}.de", target=f"{part}.en") for part in PARTS[:2])
-    source, target = (TokenizerConfig(language=language, min_count=2) for language in LANGUAGES)
+    source, target = (TokenizerConfig(language=language, tokenized=True, min_count=2) for language in LANGUAGES)
     config = PrepareConfig(train=train, valid=valid, source=source, target=target, workers=1)
-    prepare(config, texts.prepared, base=texts.readable)
+    prepare(config, texts.prepared, base=texts.folder)
     counted = []
     for language in LANGUAGES:
         counts = Counter(word for line in read_lines(Path(texts.file("train", language))) for word in line.split())
@@ -217,7 +209,7 @@ def _measure_translating(
 ) -> dict[str, list[Rounds]]:
     """Translate the test part, greedily several times over; a rate is that of all lines but one, in the time beyond
     that of a file of one line."""
-    references = list(read_lines(Path(texts.file("test", "en"))))
+    source, references = (list(read_lines(Path(texts.file("test", language)))) for language in LANGUAGES)
     found = {
         name: [Rounds(p.title, p.small_model, failure=failures.get(p.title)) for p in programs]
         for name in _BEAMS.values()
@@ -232,7 +224,7 @@ def _measure_translating(
                     _say(f"translating round {number + 1}, {name}: {program.title}")
                     with _failure_noted(rounds):
                         model = models / program.name
-                        source, copies = list(read_lines(program.source(texts))), _COPIES[beam]
+                        copies = _COPIES[beam]
                         load, _ = _translate(program, texts, model, beam, options.threads, source[:1])
                         full, lines = _translate(program, texts, model, beam, options.threads, source * copies)
                         _note(rounds, load, full, lines, references * copies)
@@ -242,14 +234,13 @@ def _measure_translating(
 def _translate(
     program: Program, texts: Texts, model: Path, beam: int, threads: int, lines: Sequence[str]
 ) -> tuple[Ran, list[str]]:
-    """Translate lines; what it took, and what was written, tokenized as `texts` are."""
+    """Translate lines; what it took, and what was written."""
     with tempfile.TemporaryDirectory() as name:
         out = Path(name)
         source, output = out / "lines.de", out / "written"
         source.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         ran = run(program.translate(texts, model, beam, threads, source, output), threads, out)
-        written = output.read_text(encoding="utf-8").split("\n")[:-1]
-    return ran, retokenized(written) if isinstance(program, Ours) else written
+        return ran, output.read_text(encoding="utf-8").split("\n")[:-1]
 
 
 def _note(rounds: Rounds, load: Ran, full: Ran, lines: list[str], references: list[str]) -> None:
@@ -264,12 +255,6 @@ def _note(rounds: Rounds, load: Ran, full: Ran, lines: list[str], references: li
     rounds.load.append(load.seconds)
     rounds.peak_mb = max(full.peak_mb, rounds.peak_mb or 0)
     rounds.bleu = float(BLEU(tokenize="none", force=True).corpus_score(lines, [references]).score)
-
-
-def retokenized(lines: Sequence[str]) -> list[str]:
-    """Text as people read it, which our command writes, as Moses tokens with escapes."""
-    moses = MosesTokenizer(lang="en")
-    return [str(moses.tokenize(line, escape=True, return_str=True)) for line in lines]
 
 
 @contextlib.contextmanager

@@ -241,9 +241,6 @@ class Fake(Program):
 class FakeOurs(Fake):
     title, name = "Ours", "ours"
 
-    def source(self, texts):
-        return texts.readable / "test.en"
-
 
 class FakeInt8(FakeOurs):
     title = "Verso, int8"
@@ -284,7 +281,6 @@ def test_programs_train_and_translate_in_turn_and_models_are_kept(compare, tmp_p
     assert broken.failure == "exit code 1: out of words"
     assert found.ratios["training"] == 1.0
     for name, (ours, fake, broken, int8) in found.translating.items():
-        # ours read and wrote the text as people write it: the score is of its tokens all the same
         assert ours.bleu == fake.bleu == int8.bleu == pytest.approx(100) and broken.failure
         lines = {"greedy": 5 * 4, "beam 5": 4}[name]  # greedily the text is translated five times over
         assert fake.words[0] / fake.rates[0] == pytest.approx(lines * 9 / (lines - 1))

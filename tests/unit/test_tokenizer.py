@@ -25,11 +25,7 @@ ANY_TEXT = st.text() | st.text(alphabet="a\u2581\u2585 \x00\t\n\r\u00a0\u2028\u2
 
 
 def counts(lines: Iterable[str], config: TokenizerConfig) -> Counter[str]:
-    return Counter(
-        word
-        for line in lines
-        for word in segment(line, config.level, config.language, config.lowercase, config.unicode).split()
-    )
+    return Counter(word for line in lines for word in segment(line, config).split())
 
 
 def train(lines: Iterable[str] = TEXT, **options: Any) -> Tokenizer:
@@ -81,7 +77,7 @@ def test_training_takes_any_text(level: Level, text: str) -> None:
         tokenizer = Tokenizer.train(counts([text], config), config)
     except UserError as error:
         # nothing is left to learn from
-        assert not set(segment(text, level, "en", False, "NFC")) - {" ", "\u2585"} or level in ("bpe", "unigram")
+        assert not set(segment(text, config)) - {" ", "\u2585"} or level in ("bpe", "unigram")
         assert "no " in str(error)
     else:
         assert SPECIAL_IDS < len(tokenizer) <= 200
@@ -144,6 +140,21 @@ def test_word_level_uses_the_moses_rules_of_the_language() -> None:
     assert TOKENIZERS["word"].segment("a &amp; b") == "a & amp ; b"
 
 
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_tokenized_text_keeps_its_words_both_ways(tmp_path: Path, lowercase: bool) -> None:
+    line = "L&apos; homme n&apos; est pas M. Dupont , là @-@ bas (non) ."
+    made = train([line], language="fr", tokenized=True, lowercase=lowercase)
+    made.save(tmp_path / "source.model")
+    loaded = Tokenizer.load(tmp_path / "source.model")
+    kept = line.lower() if lowercase else line
+    assert loaded.segment(f" {line}\t") == kept
+    assert loaded.decode(loaded.encode(line)) == kept
+    assert len(loaded.encode(line)) == len(line.split())
+    assert loaded.typed(line) == line.split()
+    assert loaded.for_language("de").decode(loaded.encode(line)) == kept
+    assert train([line], language="fr", lowercase=lowercase).segment(line) != kept
+
+
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("lowercase", [True, False])
 @pytest.mark.parametrize("unicode", ["NFC", "NFKC", "none"])
@@ -154,7 +165,7 @@ def test_what_was_done_to_the_text_is_in_the_file(tmp_path: Path, level: Level, 
     loaded = Tokenizer.load(tmp_path / "source.model")
     assert loaded == made
     assert hash(loaded) == hash(made)
-    assert (loaded.level, loaded.lowercase, loaded.unicode, loaded.language) == (level, lowercase, unicode, "fr")
+    assert (loaded.level, loaded.lowercase, loaded.language) == (level, lowercase, "fr")
     text = loaded.segment("ﬁne CAFE\u0301")
     assert ("CAF" in text) == (not lowercase)
     assert ("ﬁ" in text) == (unicode != "NFKC")
@@ -223,6 +234,8 @@ def test_impossible_settings() -> None:
         TokenizerConfig(vocab_size=4)
     with pytest.raises(ValueError, match="min_count 0: give 1 or more"):
         TokenizerConfig(min_count=0)
+    with pytest.raises(ValueError, match="tokenized is for level word: at level bpe"):
+        TokenizerConfig(level="bpe", tokenized=True)
 
 
 @pytest.mark.parametrize("level", LEVELS)
