@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from captioning.efficientnet_lite import LITE_SIZES
+from captioning.efficientnet_lite import LITE_SIZES, SamePadding
 from captioning.pretrained import build, fill, torchvision_weights, weights_file
 from data.errors import UserError
 from data.text_files import fingerprint
@@ -189,7 +189,7 @@ class _Tracer(fx.Tracer):
     """Takes convolution and batch norm as single steps, and what is derived from them."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, (nn.Conv2d, nn.BatchNorm2d, _Pointwise)) or super().is_leaf_module(
+        return isinstance(m, (nn.Conv2d, nn.BatchNorm2d, _Activated)) or super().is_leaf_module(
             m, module_qualified_name
         )
 
@@ -243,60 +243,74 @@ def fast(network: ImageNetwork) -> ImageNetwork:
     """A copy for inference that gives the same features: batch norm folded into the convolutions before it, channels
     last in memory, and bfloat16 where the device computes in it. Batch norm that follows no convolution stays.
 
-    In float32 on a processor, convolutions of one pixel become matrix products, which is what they are.
+    On a processor, rectifiers are computed by the convolution before them, while its results are at hand.
     """
     from nmt.device import bfloat16_computes
 
     made = copy.deepcopy(network).requires_grad_(False)
     device = next(made.parameters()).device
-    made.body = _fold_batch_norm(made.body)
-    made._grid_graph = None
+    graph = _Tracer().trace(made.body)
+    _fold_batch_norm(made.body, graph)
+    if device.type == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        _join_activations(made.body, graph)
+    made.body, made._grid_graph = fx.GraphModule(made.body, graph), None
     if bfloat16_computes(device):
         made.to(torch.bfloat16)
-    elif device.type == "cpu":
-        _pointwise_as_products(made.body)
     return made.to(memory_format=torch.channels_last)
 
 
-class _Pointwise(nn.Module):
-    """A convolution of one pixel, of channels-last pixels: torch's own copies them first where it uses one thread."""
+class _Activated(nn.Module):
+    """A convolution and the activation after it in one pass, by the kernel that torch.compile takes for the two."""
 
-    def __init__(self, conv: nn.Conv2d) -> None:
+    KERNELS: ClassVar[dict[type[nn.Module], tuple[str, list[float]]]] = {
+        nn.ReLU: ("relu", []),
+        nn.ReLU6: ("hardtanh", [0.0, 6.0]),
+    }
+
+    def __init__(self, conv: nn.Conv2d, activation: type[nn.Module]) -> None:
         super().__init__()
-        self.weight, self.bias = nn.Parameter(conv.weight.flatten(1), requires_grad=False), conv.bias
+        self.conv, self.kernel = conv, self.KERNELS[activation]
 
-    def forward(self, pixels: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch out height width"]:
-        return F.linear(pixels.permute(0, 2, 3, 1), self.weight, self.bias).permute(0, 3, 1, 2)
-
-
-def _pointwise_as_products(body: nn.Module) -> None:
-    for name, module in list(body.named_modules()):
-        if isinstance(module, nn.Conv2d) and type(module).forward is nn.Conv2d.forward:
-            plain = module.kernel_size == module.stride == (1, 1) and module.padding == (0, 0) and module.groups == 1
-            if plain:
-                body.set_submodule(name, _Pointwise(module))
-        elif isinstance(module, nn.ReLU | nn.ReLU6):
-            module.inplace = True
+    def forward(self, pixels: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch out rows columns"]:
+        conv = self.conv
+        if isinstance(conv, SamePadding):
+            pixels = conv.padded(pixels)
+        shape = conv.padding, conv.stride, conv.dilation, conv.groups
+        made: Tensor = torch.ops.mkldnn._convolution_pointwise(pixels, conv.weight, conv.bias, *shape, *self.kernel, "")
+        return made
 
 
-def _fold_batch_norm(body: nn.Module) -> nn.Module:
-    graph = _Tracer().trace(body)
+def _fold_batch_norm(body: nn.Module, graph: fx.Graph) -> None:
+    for node, conv, after, norm in _followed(body, graph):
+        if isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None:
+            _replace(body, node, after, fuse_conv_bn_eval(conv, norm))
+
+
+def _join_activations(body: nn.Module, graph: fx.Graph) -> None:
+    for node, conv, after, activation in _followed(body, graph):
+        zeros = conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
+        if zeros and type(activation) in _Activated.KERNELS:
+            _replace(body, node, after, _Activated(conv, type(activation)))
+
+
+def _replace(body: nn.Module, node: fx.Node, after: fx.Node, joined: nn.Module) -> None:
+    body.set_submodule(str(node.target), joined)
+    after.replace_all_uses_with(node)
+    after.graph.erase_node(after)
+
+
+def _followed(body: nn.Module, graph: fx.Graph) -> list[tuple[fx.Node, nn.Conv2d, fx.Node, nn.Module]]:
+    """The convolutions whose result one module reads and nothing else, and what reads it."""
     modules = dict(body.named_modules())
     uses = Counter(node.target for node in graph.nodes if node.op == "call_module")
-    folded = []
+    found = []
     for node in graph.nodes:
-        norm = modules.get(str(node.target)) if node.op == "call_module" else None
-        if not isinstance(norm, nn.BatchNorm2d) or norm.running_mean is None:
-            continue
-        before = node.args[0]
-        conv = modules.get(str(before.target)) if before.op == "call_module" else None
-        shared = len(before.users) > 1 or uses[before.target] > 1 or uses[node.target] > 1
-        if isinstance(conv, nn.Conv2d) and not shared:
-            folded.append((str(before.target), conv, str(node.target), norm))
-    for conv_name, conv, norm_name, norm in folded:
-        body.set_submodule(conv_name, fuse_conv_bn_eval(conv, norm))
-        body.set_submodule(norm_name, nn.Identity())
-    return body
+        conv = modules.get(str(node.target)) if node.op == "call_module" and uses[node.target] == 1 else None
+        if isinstance(conv, nn.Conv2d) and len(node.users) == 1:
+            after = next(iter(node.users))
+            if after.op == "call_module":
+                found.append((node, conv, after, modules[str(after.target)]))
+    return found
 
 
 def _preprocessing(name: str) -> Preprocessing:

@@ -66,11 +66,16 @@ class SamePadding(nn.Conv2d):
     """A convolution with a stride, padded as TensorFlow does: as little as is needed, the odd pixel right and below."""
 
     def forward(self, input: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch out rows columns"]:
+        return super().forward(self.padded(input))
+
+    def padded(
+        self, input: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch channels rows columns"]:
         down, across = (
             max(0, (math.ceil(size / stride) - 1) * stride + kernel - size)
             for size, stride, kernel in zip(input.shape[2:], self.stride, self.kernel_size, strict=True)
         )
-        return super().forward(F.pad(input, (across // 2, across - across // 2, down // 2, down - down // 2)))
+        return F.pad(input, (across // 2, across - across // 2, down // 2, down - down // 2))
 
 
 def _convolution(

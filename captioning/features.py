@@ -33,7 +33,7 @@ from data.files import write_text
 
 _ARRAY, _DONE, _UNFINISHED = "features.npy", "features.json", "unfinished.json"
 # larger batches leave a processor's cache between one layer and the next
-_CPU_BATCH = 2
+_CPU_BATCH = 4
 _SAVE_SECONDS = 5.0
 _CROP = 7 / 8  # of height and width
 _CROP_CENTRES = ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0), (0.5, 0.5))

@@ -56,6 +56,10 @@ def norms(network: ImageNetwork) -> int:
     return sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
 
 
+def rectifiers(network: ImageNetwork) -> int:
+    return sum(isinstance(module, nn.ReLU | nn.ReLU6) for module in network.modules())
+
+
 def test_the_weights_recognise_real_photos(lite):
     published = torch.load(weights_file("efficientnet_lite0"), weights_only=True)
     preprocessing = lite.preprocessing.with_resize("crop")  # as the classifier was trained
@@ -157,6 +161,11 @@ def test_fast_gives_the_same_features(lite, resnet, monkeypatch):
         assert quick.weights_sha256 == network.weights_sha256
         assert fast(quick)(pixels).shape == (2, network.features)
     assert all(torch.equal(before[name], value) for name, value in lite.state_dict().items())
+
+
+def test_rectifiers_are_computed_with_the_convolution_before_them(lite, resnet):
+    assert rectifiers(fast(lite)) == 0 < rectifiers(lite)
+    assert rectifiers(fast(resnet)) == 8 < rectifiers(resnet) * 2  # of a block's two, one follows a sum
 
 
 def test_batch_norm_that_follows_no_convolution_stays(monkeypatch):
