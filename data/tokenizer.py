@@ -91,7 +91,8 @@ class Tokenizer:
             self._pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
         except Exception as error:
             raise ValueError(f"not a sentencepiece model of this program: {error}") from error
-        self._ids = {piece.piece: i for i, piece in enumerate(proto.pieces)}
+        self._entries = [piece.piece for piece in proto.pieces]
+        self._ids = {piece: i for i, piece in enumerate(self._entries)}
         form, *marks = proto.normalizer_spec.name.split("+")
         self._model = model
         self._how = TokenizerConfig(
@@ -266,16 +267,14 @@ class Tokenizer:
         if self.level != "word":
             return " ".join(str(self._pieces.decode(kept)).split())
         instead = iter(unknown)
-        words = [
-            next(instead, UNKNOWN_TEXT) if i == UNK_ID else self._pieces.id_to_piece(i).lstrip(SPACE_MARK) for i in kept
-        ]
+        words = [next(instead, UNKNOWN_TEXT) if i == UNK_ID else self._entries[i].lstrip(SPACE_MARK) for i in kept]
         if self._how.tokenized:
             return " ".join(words)
         return str(_moses(self.language)[1].detokenize(words, unescape=False))
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """The vocabulary's own entries for ids, for tables and figures."""
-        return [str(self._pieces.id_to_piece(i)) for i in ids]
+        return [self._entries[i] for i in ids]
 
 
 def segment(text: str, how: TokenizerConfig) -> str:

@@ -11,7 +11,7 @@ from data.source import FrameSource, Source, TextSource
 from nmt.config import ModelConfig
 from nmt.context import Context
 from nmt.dropout import Dropout
-from nmt.recurrent import RecurrentStack
+from nmt.recurrent import RecurrentStack, RecurrentState
 from nmt.word_vectors import WordVectors
 
 
@@ -50,12 +50,17 @@ class RecurrentEncoder(Encoder):
         self.stack = RecurrentStack(config, config.embedding, bidirectional=config.bidirectional)
 
     def forward(self, source: Source) -> Context:
-        outputs, state = self.stack(self.dropout(self.embed(source)), lengths=source.lengths)
+        outputs, state = self.read(source)
         steps = torch.arange(outputs.shape[1], device=outputs.device)
         mask = steps < source.lengths.to(outputs.device, non_blocking=True)[:, None]
         vector = state.hidden[-1] if self.vector else None
         start = state if self.starts_decoder else None
         return Context(state=start, memory=outputs, memory_mask=mask, vector=vector)
+
+    def read(self, source: Source) -> tuple[Float[Tensor, "batch source_time hidden"], RecurrentState]:
+        """What the last layer gives at each position, and the state at the end."""
+        found: tuple[Tensor, RecurrentState] = self.stack(self.dropout(self.embed(source)), lengths=source.lengths)
+        return found
 
     def embed(self, source: Source) -> Float[Tensor, "batch source_time embedding"]:
         raise NotImplementedError

@@ -38,7 +38,7 @@ def fold(decoder: Decoder) -> None:
         return
     table = F.linear(words.weight, inputs, bias)
     decoder.embedding = nn.Embedding(len(table), table.shape[1], _weight=table, _freeze=True)
-    stack.layers[0], stack.steps[0] = FoldedLayer(first), _STEPS[stack.cell]
+    stack.layers[0], stack.steps[0] = FoldedLayer(first), STEPS[stack.cell]
 
 
 class FoldedAttention(Attention):
@@ -118,4 +118,4 @@ def _tanh(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     return torch.sigmoid(2 * values.float()).mul_(2).sub_(1).to(values.dtype)
 
 
-_STEPS: dict[Cell, Callable[..., Any]] = {"lstm": _lstm, "gru": _gru, "rnn": _rnn}
+STEPS: dict[Cell, Callable[..., Any]] = {"lstm": _lstm, "gru": _gru, "rnn": _rnn}

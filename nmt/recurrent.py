@@ -33,12 +33,17 @@ class RecurrentState:
     def float(self) -> "RecurrentState":
         return RecurrentState(self.hidden.float(), None if self.cell is None else self.cell.float())
 
+    @classmethod
+    def of(cls, layers: list[list[Float[Tensor, "rows hidden"]]]) -> "RecurrentState":
+        """That of a stack from the parts of each of its layers'."""
+        return cls(*(torch.stack(parts) for parts in zip(*layers, strict=True)))
+
     def parts(self) -> list[Float[Tensor, "layers rows hidden"]]:
         return [self.hidden] if self.cell is None else [self.hidden, self.cell]
 
 
 @dataclass(frozen=True)
-class _LongestFirst:
+class LongestFirst:
     """The order that packing wants, and the way back from it.
 
     torch would find them itself (enforce_sorted=False), but reads them back from the device to unpack.
@@ -49,7 +54,7 @@ class _LongestFirst:
     back: Int[Tensor, " rows"]
 
     @classmethod
-    def of(cls, lengths: Int[Tensor, " rows"], device: torch.device) -> "_LongestFirst":
+    def of(cls, lengths: Int[Tensor, " rows"], device: torch.device) -> "LongestFirst":
         ordered, rows = lengths.sort(descending=True)
         return cls(ordered, rows.to(device, non_blocking=True), rows.argsort().to(device, non_blocking=True))
 
@@ -91,7 +96,7 @@ class RecurrentStack(nn.Module):
         """
         state = state or self.zeros(inputs.shape[0], inputs)
         ragged = lengths is not None and int(lengths.min()) < inputs.shape[1]
-        order = _LongestFirst.of(lengths, inputs.device) if lengths is not None and ragged else None
+        order = LongestFirst.of(lengths, inputs.device) if lengths is not None and ragged else None
         ends: list[list[Tensor]] = []
         outputs = inputs
         for i, layer in enumerate(self.layers):
@@ -109,7 +114,7 @@ class RecurrentStack(nn.Module):
             ends.append(parts if order is None else [part.index_select(0, order.back) for part in parts])
             if self.residual and i:
                 outputs = outputs + below
-        return outputs, _stacked(ends)
+        return outputs, RecurrentState.of(ends)
 
     def step(
         self, inputs: Float[Tensor, "rows inputs"], state: RecurrentState
@@ -124,7 +129,7 @@ class RecurrentStack(nn.Module):
             end = list(end) if isinstance(end, tuple) else [end]
             outputs = end[0] + below if self.residual and i else end[0]
             ends.append(end)
-        return outputs, _stacked(ends)
+        return outputs, RecurrentState.of(ends)
 
     def _by_direction(self, part: Float[Tensor, "rows hidden"]) -> Float[Tensor, "directions rows half"]:
         return part.reshape(len(part), self.directions, -1).transpose(0, 1).contiguous()
@@ -133,8 +138,3 @@ class RecurrentStack(nn.Module):
 def _given(begin: list[Tensor]) -> Tensor | tuple[Tensor, ...]:
     """The initial state in the form that torch's layers take it."""
     return tuple(begin) if len(begin) > 1 else begin[0]
-
-
-def _stacked(ends: list[list[Tensor]]) -> RecurrentState:
-    """The state of a stack from the parts of each of its layers'."""
-    return RecurrentState(*(torch.stack(parts) for parts in zip(*ends, strict=True)))

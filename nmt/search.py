@@ -37,6 +37,7 @@ from data.tokenizer import PAD_ID as PAD
 from data.tokenizer import UNK_ID as UNK
 from nmt.search_options import SearchOptions
 
+_KEPT = 7 / 8  # of the sentences: while more are left, settled ones stay
 _BLOCK = 64  # entries of a vocabulary whose largest is looked at first
 
 # Not typing.Self: runtime type checks look at one method at a time and cannot tell whose self it is.
@@ -315,7 +316,9 @@ def draw_uniforms(
     options: SearchOptions, seeds: Sequence[int], longest: Sequence[int]
 ) -> Float[Tensor, "batch samples time"]:
     """Random numbers in [0, 1) per sentence, from a seed of its own, so that samples ignore the batch."""
-    samples = options.n_best if options.sample else 0
+    if not options.sample:
+        return torch.zeros(len(seeds), 0, 0)
+    samples = options.n_best
     uniforms = torch.zeros(len(seeds), samples, max(longest) + 1)
     for row, seed, length in zip(uniforms, seeds, longest, strict=True):
         # A CPU generator keeps 32 bits of its seed; a digest spreads the two seeds over them.
@@ -378,18 +381,21 @@ def search(
         beams = advance(beams, log_probs, length, limits, never, options)
         sentences = None
         # The one read back from the device in a step. Waiting for the step to end costs some microseconds; it
-        # saves the rows of settled sentences, which would else be stepped until the last of the batch ends.
+        # saves the rows of settled sentences, which would else be stepped until the last of the batch ends. They
+        # leave some at a time, since what is kept of the others has to be copied then.
         flags = settled(beams, limits, options).tolist()
-        if any(flags):
-            done, kept = ([i for i, flag in enumerate(flags) if flag is wanted] for wanted in (True, False))
+        if done := [i for i, flag in enumerate(flags) if flag and not found[waiting[i]]]:
             rows = torch.tensor(done, device=device)
             pools = read_pool(beams.select(rows), limits.select(rows), options.n_best)
             for i, hypotheses in zip(done, pools, strict=True):
                 found[waiting[i]] = hypotheses
-            if not kept:
-                break
+        kept = [i for i, flag in enumerate(flags) if not flag]
+        if not kept:
+            break
+        if len(kept) <= _KEPT * len(waiting):
             sentences = torch.tensor(kept, device=device)
             beams, limits, waiting = beams.select(sentences), limits.select(sentences), [waiting[i] for i in kept]
-        state = state.select(beams.parents.flatten(), sentences)
+        if sentences is not None or beam > 1:  # a single hypothesis continues itself
+            state = state.select(beams.parents.flatten(), sentences)
         previous = beams.tokens[:, :, length].flatten()
     return found

@@ -4,7 +4,7 @@ import contextlib
 import copy
 import dataclasses
 import warnings
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -15,11 +15,17 @@ from data.errors import UserError
 from data.source import Source
 from nmt.decoder import Decoder, DecoderState
 from nmt.device import bfloat16_computes
+from nmt.encoder import Encoder, TextEncoder
+from nmt.folded_encoder import FoldedEncoder
 from nmt.folding import FoldedAttention, fold, linear
 from nmt.model import SequenceModel
+from nmt.recurrent import RecurrentStack
 
 Precision = Literal["float32", "bfloat16", "int8"]
 
+M = TypeVar("M", Decoder, FoldedEncoder)
+
+_MANY = 64  # sentences; of fewer, each step of an encoder in Python takes longer than torch's own
 _WIDTH = 64  # what search looks at in blocks of; other widths are multiplied up to a third slower, too
 
 
@@ -27,9 +33,9 @@ class Stepper:
     """A model and the steps of its decoder. The weights of these are those of the model at the time when it is made.
 
     float32 gives what the model gives. bfloat16 is faster where the processor computes in it. int8 rounds the weights
-    of every matrix product of a step to 8 bits, a scale for each output, and what they are multiplied with at each
-    step; embeddings, attention weights and what is added up stay as they are. What is done once for a source is in
-    bfloat16 then, where the processor computes in it.
+    of every matrix product of a step, and of a text encoder's, to 8 bits, a scale for each output, and what they are
+    multiplied with at each step; embeddings, attention weights and what is added up stay as they are. What else is done
+    once for a source is in bfloat16 then, where the processor computes in it.
     """
 
     def __init__(self, model: SequenceModel, precision: Precision = "float32") -> None:
@@ -38,7 +44,10 @@ class Stepper:
         self.device = next(model.parameters()).device
         self.precision = precision
         with torch.no_grad():
-            self._decoder = _lay_out(model.decoder, precision, self.device)
+            self._decoder = _lay_out(_folded(model.decoder), precision, self.device)
+            self._encoder: Encoder = model.encoder
+            if isinstance(model.encoder, TextEncoder) and self.device.type == "cpu":
+                self._encoder = _lay_out(FoldedEncoder(model.encoder), precision, self.device)
         self._output: nn.Module = self._decoder.output
         self._words: Int[Tensor, " width"] | None = None  # of the vocabulary, if only some of it may be written
 
@@ -61,8 +70,10 @@ class Stepper:
     def start(self, source: Source) -> DecoderState:
         """The state that search begins with, one row a sentence."""
         with self._mixed(self.precision != "float32" and bfloat16_computes(self.device)):
-            # the model's own: its first layer may read an image before any word
-            state = self.model.decoder.start(self.model.encode(source), len(source.lengths))
+            # the model's own decoder: its first layer may read an image before any word
+            rows = len(source.lengths)
+            encoder = self._encoder if rows >= _MANY else self.model.encoder
+            state = self.model.decoder.start(encoder(source), rows)
             if state.memory is not None:
                 assert isinstance(self._decoder.attention, FoldedAttention)
                 state = dataclasses.replace(state, memory=self._decoder.attention.fold(state.memory))
@@ -84,11 +95,16 @@ class Stepper:
         return torch.autocast(self.device.type, torch.bfloat16) if half else contextlib.nullcontext()
 
 
-def _lay_out(decoder: Decoder, precision: Precision, device: torch.device) -> Decoder:
+def _folded(decoder: Decoder) -> Decoder:
     """A decoder that shares its weights with the one given where it need not change them."""
     made = copy.deepcopy(decoder, {id(weight): weight for weight in decoder.parameters()}).eval()
     made.output = _widened(decoder.output)
     fold(made)
+    return made
+
+
+def _lay_out(made: M, precision: Precision, device: torch.device) -> M:
+    """Bring the weights of a folded encoder or decoder into the form that its products want, in place."""
     if precision == "float32":
         for module in made.modules():
             if isinstance(module, nn.Linear | nn.RNNBase):
@@ -107,7 +123,7 @@ def _lay_out(decoder: Decoder, precision: Precision, device: torch.device) -> De
             for name, child in module.named_children():
                 if isinstance(child, nn.Linear):
                     setattr(module, name, Int8Linear(child))
-        for stack in (made.stack, made.above) if made.above is not None else (made.stack,):
+        for stack in [module for module in made.modules() if isinstance(module, RecurrentStack)]:
             for i, layer in enumerate(stack.layers):
                 if isinstance(layer, nn.RNNBase):
                     stack.layers[i], stack.steps[i] = Int8Cell(layer), _INT8_CELLS[stack.cell]
