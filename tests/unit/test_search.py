@@ -122,7 +122,7 @@ def test_n_best_is_sorted_distinct_and_a_prefix_of_a_longer_list(seed, beam, alp
 
 @given(
     st.integers(0, 10_000),
-    st.lists(st.tuples(st.integers(0, 50), st.integers(0, 3), st.integers(0, 9)), min_size=2, max_size=6),
+    st.lists(st.tuples(st.integers(0, 50), st.integers(0, 3), st.integers(0, 9)), min_size=2, max_size=24),
     st.sampled_from([SearchOptions(beam=1), SearchOptions(beam=4, n_best=4), SearchOptions(sample=True, n_best=3)]),
 )
 @settings(max_examples=40, deadline=None)
@@ -144,6 +144,16 @@ def test_settled_sentences_leave_the_batch():
     batched, model.rows = model.rows, 0
     model.run([1], options, [0], [20])
     assert batched == model.rows + 9  # of the others only the first step, which begins with one hypothesis
+
+
+def test_settled_sentences_stay_while_they_are_few():
+    model = TableModel()
+    options = SearchOptions(beam=1)
+    model.run([1] * 16, options, [0, *[9] * 15], [0, *[9] * 15])
+    assert model.rows == 16 * 10  # one of 16 does not leave alone
+    model.rows = 0
+    model.run([1] * 16, options, [0, 3, *[9] * 14], [0, 3, *[9] * 14])
+    assert model.rows == 16 * 4 + 14 * 6  # two are an eighth
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.6, 1.0])
