@@ -16,8 +16,9 @@ from captioning.cnn import fast
 from captioning.columns import FeatureColumn
 from captioning.decoding import caption_features
 from captioning.encoder import ImageEncoder, encoder_of
-from captioning.features import compute_features
+from captioning.features import compute_features, view
 from captioning.images import ImageError, open_image
+from captioning.options import CaptionOptions
 from data.errors import UserError
 from nmt.checkpoint import TrainedModel, load_model
 from nmt.explanation import Explanation, explain
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 ImageSource: TypeAlias = "Path | str | Image | Tensor"
 
-_DEFAULTS = SearchOptions()
+_DEFAULTS = CaptionOptions()
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class ReadImages:
     rows: the places of the readable ones, in the order of `features`
     """
 
-    features: Float[np.ndarray, "images *shape"]  # noqa: UP037
+    features: Float[np.ndarray, "images views *shape"]
     rows: list[int]
     errors: dict[int, str]
 
@@ -106,22 +107,28 @@ class Captioner:
         return cls(models, [str(one) for one in paths], precision=precision)
 
     @torch.inference_mode()
-    def read(self, images: Sequence[ImageSource], *, batch_images: int = 32) -> ReadImages:
-        """Open images and run the CNN over them; each is as large in memory as the CNN wants it, not as its file."""
+    def read(self, images: Sequence[ImageSource], *, views: int = 1, batch_images: int = 32) -> ReadImages:
+        """Open images and run the CNN over them; each is as large in memory as the CNN wants it, not as its file.
+
+        Args:
+            views: Of each image, numbered as `captioning.features.view` does.
+        """
         features: list[np.ndarray] = []
         rows: list[int] = []
         errors: dict[int, str] = {}
         waiting: list[Tensor] = []
         for i, image in enumerate(images):
             try:
-                waiting.append(self.network.preprocessing.pixels(open_image(_as_image(image))))
+                opened, preprocessing = open_image(_as_image(image)), self.network.preprocessing
+                waiting.append(torch.stack([preprocessing.pixels(view(opened, number)) for number in range(views)]))
                 rows.append(i)
             except ImageError as error:
                 errors[i] = str(error)
             if waiting and (len(waiting) == batch_images or i + 1 == len(images)):
-                features.append(compute_features(self.network, torch.stack(waiting), self.kind).float().numpy())
+                made = compute_features(self.network, torch.cat(waiting), self.kind).float()
+                features.append(made.view(-1, views, *made.shape[1:]).numpy())
                 waiting = []
-        empty = np.zeros((0, *self.network.shape(self.kind)), dtype=np.float32)
+        empty = np.zeros((0, views, *self.network.shape(self.kind)), dtype=np.float32)
         return ReadImages(np.concatenate([empty, *features]), rows, errors)
 
     def caption(
@@ -136,18 +143,18 @@ class Captioner:
 
         Args:
             images: Paths, PIL images, or tensors (3 x height x width, floats from 0 to 1 or bytes).
-            options: How captions are searched for.
+            options: How captions are searched for; CaptionOptions may also have mirror images looked at.
             batch_images: Images that go through the CNN at a time.
             first_image: The number of the first image. Sampling draws for each by `options.seed` and its number, so a
                 long list may be given in parts.
         """
         if isinstance(images, str | Path):
             raise TypeError("images must be a list, not one path")
-        read = self.read(images, batch_images=batch_images)
+        read = self.read(images, views=CaptionOptions.of(options).views, batch_images=batch_images)
         found = [ImageCaption([], read.errors.get(i)) for i in range(len(images))]
-        column = FeatureColumn.plain(read.features[:, None])
+        views = FeatureColumn.by_view(read.features)
         seeds = [first_image + i for i in read.rows]
-        captions = caption_features(self.models, column, options, steppers=self._steppers, seeds=seeds)
+        captions = caption_features(self.models, views, options, steppers=self._steppers, seeds=seeds)
         for i, hypotheses in zip(read.rows, captions, strict=True):
             found[i] = ImageCaption(hypotheses)
         return found
@@ -157,7 +164,7 @@ class Captioner:
         read = self.read([image])
         if read.errors:
             raise ImageError(read.errors[0])
-        column, models = FeatureColumn.plain(read.features[:, None]), [model.model for model in self.models]
+        column, models = FeatureColumn.plain(read.features), [model.model for model in self.models]
         return explain(models, column, caption.hypotheses[0].parts, self.models[0].target)[0]
 
 

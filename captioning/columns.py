@@ -33,6 +33,12 @@ class FeatureColumn:
         images = np.arange(len(array)) if images is None else images
         return cls(array, images, np.zeros_like(images))
 
+    @classmethod
+    def by_view(cls, array: npt.NDArray[np.floating]) -> list["FeatureColumn"]:
+        """All images, once for each view there is of them."""
+        images = np.arange(len(array))
+        return [cls(array, images, np.full_like(images, view)) for view in range(array.shape[1])]
+
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
         return np.ones_like(self.images)

@@ -22,6 +22,7 @@ from captioning.columns import FeatureColumn
 from captioning.corpus import SplitImage, read_split
 from captioning.decoding import caption_features
 from captioning.features import FeatureStore
+from data.errors import UserError
 from nmt.checkpoint import TrainedModel
 from nmt.search_options import SearchOptions
 
@@ -84,9 +85,9 @@ def evaluate_captions(
     """Decode and score.
 
     Args:
-        features: (images, [positions,] features) of the images to caption.
+        features: (images, views, [positions,] features) of the images to caption, all views of which are looked at.
         references: Their untouched captions.
-        published: Features of the images as `train` has them, where `features` are those of a fine-tuned CNN.
+        published: (images, [positions,] features) as `train` has them, where `features` are those of a fine-tuned CNN.
     """
     captions, unfinished = decode_texts(models, features, options)
     # everybody's image goes to somebody else
@@ -97,7 +98,7 @@ def evaluate_captions(
     nearest = None
     from_train = None
     if train is not None:
-        alike = nearest_images(features if published is None else published, train.features)
+        alike = nearest_images(features[:, 0] if published is None else published, train.features)
         copied = [train.captions[i][0] for i in alike]
         nearest = score_captions(copied, references)
         known = {tuple(tokenize(caption)) for each in train.captions for caption in each}
@@ -118,7 +119,7 @@ def decode_texts(
     models: Sequence[TrainedModel], features: npt.NDArray[np.floating], options: SearchOptions
 ) -> tuple[list[str], int]:
     """The best caption of each image, and how many were cut off at the length limit."""
-    found = caption_features(models, FeatureColumn.plain(features[:, None]), options)
+    found = caption_features(models, FeatureColumn.by_view(features), options)
     return [each[0].text for each in found], sum(not each[0].finished for each in found)
 
 
@@ -211,7 +212,9 @@ def render_comparison(found: CiderComparison, other: str) -> RenderableType:
     return table
 
 
-def split_features(store: FeatureStore, images: Sequence[SplitImage]) -> npt.NDArray[np.floating]:
-    """The plain features of the images of a prepared split."""
-    features: npt.NDArray[np.floating] = store.array[[one.row for one in images], 0]
+def split_features(store: FeatureStore, images: Sequence[SplitImage], views: int) -> npt.NDArray[np.floating]:
+    """The features of the first views of the images of a prepared split; raises UserError if there are fewer."""
+    if views > store.array.shape[1]:
+        raise UserError(f"search.mirror: the data has no mirror images: prepare with views {views} or more")
+    features: npt.NDArray[np.floating] = store.array[[one.row for one in images], :views]
     return features

@@ -22,6 +22,7 @@ from captioning.evaluation import TrainingImages, evaluate_captions, result_json
 from captioning.evaluation import render as render_evaluation
 from captioning.features import FeatureStore
 from captioning.gallery import Gallery, GalleryEntry
+from captioning.options import CaptionOptions
 from captioning.prepare import prepare_captioning
 from captioning.prepare import render as render_report
 from captioning.train import train_captioning
@@ -37,7 +38,6 @@ from nmt.checkpoint import versions
 from nmt.config import ModelConfig, TrainingConfig
 from nmt.model import SequenceModel
 from nmt.recipe import DryRun, Guide, Recipe, command, two_updates
-from nmt.search_options import SearchOptions
 from nmt.trainer import TrainingResult
 
 _SHOWN = 24  # images in the gallery
@@ -72,11 +72,13 @@ class CaptionRecipe(Recipe):
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=CaptionTrainingConfig)
     stage: StageConfig = field(default_factory=StageConfig)
-    search: SearchOptions = field(default_factory=SearchOptions)
+    search: CaptionOptions = field(default_factory=CaptionOptions)
 
     def __post_init__(self) -> None:
         """Refuse before all images are read what training could not do after it."""
         check_levels(self.training.subword_sampling, {"target": self.prepare.text.level})
+        if self.search.mirror and self.prepare.views < self.search.views:
+            raise UserError(f"search.mirror needs mirror images to be prepared: set prepare.views {self.search.views}")
 
     def prepare_data(self, out: Path, base: Path | None, console: Console) -> None:
         prepared = out / "data"
@@ -102,10 +104,10 @@ class CaptionRecipe(Recipe):
     def evaluate(self, out: Path, split: str, console: Console) -> None:
         captioner = Captioner.load(out / "model")
         images = read_split(out / "data", split)
-        published = split_features(FeatureStore.open(out / "data" / "features"), images)
-        features = published
+        features = split_features(FeatureStore.open(out / "data" / "features"), images, self.search.views)
+        published = features[:, 0]
         if captioner.models[0].config["fine_tuned"]:
-            read = captioner.read([one.path for one in images])
+            read = captioner.read([one.path for one in images], views=self.search.views)
             for i, why in read.errors.items():
                 raise UserError(f"{images[i].path}: {why}: it could be read when the data was prepared; restore it")
             features = read.features
@@ -181,13 +183,13 @@ def write_gallery(
     features: npt.NDArray[np.floating],
     captions: Sequence[str],
     cider: npt.NDArray[np.floating],
-    options: SearchOptions,
+    options: CaptionOptions,
 ) -> None:
     """A page of some of the images, spread over the whole set, with captions and their scores, references and more of
     what the model had in mind."""
     chosen = np.unique(np.linspace(0, len(images) - 1, _SHOWN).astype(int))
     several = replace(options, beam=max(3, options.beam), n_best=3)
-    found = caption_features(captioner.models, FeatureColumn.plain(features[chosen][:, None]), several)
+    found = caption_features(captioner.models, FeatureColumn.by_view(features[chosen]), several)
     note = f"{len(chosen)} of {len(images)} images"
     with Gallery(path, title="Captions", note=note, overwrite=True) as gallery:
         for i, hypotheses in zip(chosen, found, strict=True):

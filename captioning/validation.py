@@ -30,7 +30,7 @@ class CaptionValidator:
     def __call__(self) -> Validation:
         plans = plan_in_order(self.corpus.in_order(), batch_tokens=self.batch_tokens)
         found = perplexity(self.trained.model, plans)
-        captions = caption_features([self.trained], self.column, SearchOptions(beam=self.beam))
+        captions = caption_features([self.trained], [self.column], SearchOptions(beam=self.beam))
         scores = score_captions(
             [each[0].text for each in captions], [image.captions for image in self.images], meteor=False
         )

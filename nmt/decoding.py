@@ -21,7 +21,7 @@ _SLACK = 5  # tokens beyond what the training text's length ratio allows: short 
 @torch.inference_mode()
 def decode(
     steppers: Sequence[Stepper],
-    sources: Column,
+    sources: Sequence[Column],
     options: SearchOptions,
     ratio: LengthRatio,
     *,
@@ -37,14 +37,14 @@ def decode(
 
     Args:
         steppers: One, or an ensemble of several with the same vocabularies.
-        sources: What to decode; none may be empty.
+        sources: What each of them reads to decode the same; none may be empty. Lengths are those of the first.
         ratio: Target lengths of the training text; the shortest and longest output follow from it.
         batch_tokens: The most cells of a batch: sources times beam times the longest of them.
         prefixes: What each translation must begin with.
         seeds: What tells the sources of a sample apart; by default their places.
         shortlist: The target ids for each source id, of text, that search is to choose from; by default from all.
     """
-    lengths = sources.lengths.tolist()
+    lengths = sources[0].lengths.tolist()
     order = sorted(range(len(lengths)), key=lambda i: lengths[i])
     width = options.n_best if options.sample else options.beam
     asked = replace(options, n_best=options.beam) if options.consensus else options
@@ -57,7 +57,7 @@ def decode(
         rows = order[start:end]
         results = _decode_batch(
             steppers,
-            sources.collate(np.array(rows), reverse=steppers[0].model.config.reverse_source),
+            [one.collate(np.array(rows), reverse=steppers[0].model.config.reverse_source) for one in sources],
             asked,
             ratio,
             [prefixes[i] for i in rows] if prefixes else None,
@@ -74,7 +74,7 @@ def decode(
 
 def _decode_batch(
     steppers: Sequence[Stepper],
-    source: Source,
+    sources: Sequence[Source],
     options: SearchOptions,
     ratio: LengthRatio,
     prefixes: list[Sequence[int]] | None,
@@ -82,25 +82,23 @@ def _decode_batch(
     shortlist: Shortlist | None,
 ) -> list[list[Hypothesis]]:
     if shortlist is not None:
-        assert isinstance(source, TextSource)
-        words = shortlist.words(source.ids.numpy(), prefixes or [])
+        assert isinstance(sources[0], TextSource)
+        words = shortlist.words(sources[0].ids.numpy(), prefixes or [])
         allowed = torch.from_numpy(words).to(steppers[0].device)
         steppers = [stepper.restricted(allowed) for stepper in steppers]
         prefixes = [np.searchsorted(words, prefix).tolist() for prefix in prefixes] if prefixes else None
-        found = _decode_batch(steppers, source, options, ratio, prefixes, seeds, None)
+        found = _decode_batch(steppers, sources, options, ratio, prefixes, seeds, None)
         return [[replace(one, tokens=words[one.tokens].tolist()) for one in each] for each in found]
-    source = source.to(steppers[0].device)
-    lengths = source.lengths.to(steppers[0].device)
+    lengths = sources[0].lengths.to(steppers[0].device)
     shortest = (lengths * ratio.low).floor().long()
     longest = (lengths * ratio.high).ceil().long() + _SLACK
+    states = [one.start(source.to(one.device)) for one, source in zip(steppers, sources, strict=True)]
     if len(steppers) == 1:
-        stepper = steppers[0]
         return search(
-            stepper.step, stepper.start(source), options,
+            steppers[0].step, states[0], options,
             min_lengths=shortest, max_lengths=longest, prefixes=prefixes, seeds=seeds,
         )  # fmt: skip
-    state = Ensembled(tuple(stepper.start(source) for stepper in steppers))
     return search(
-        average([stepper.step for stepper in steppers]), state, options,
+        average([stepper.step for stepper in steppers]), Ensembled(tuple(states)), options,
         min_lengths=shortest, max_lengths=longest, prefixes=prefixes, seeds=seeds,
     )  # fmt: skip

@@ -99,8 +99,8 @@ class FrameTranslator:
                 read[i] = as_frames(given, self._features)
             except FrameError as error:
                 found[i] = FrameTranslation([], error=str(error))
-        column, seeds = FrameColumn(list(read.values())), [first + i for i in read]
-        results = decode(self._steppers, column, options, self._ratio, batch_tokens=batch_frames, seeds=seeds)
+        columns, seeds = [FrameColumn(list(read.values()))] * len(self._steppers), [first + i for i in read]
+        results = decode(self._steppers, columns, options, self._ratio, batch_tokens=batch_frames, seeds=seeds)
         for (i, frames), hypotheses in zip(read.items(), results, strict=True):
             found[i] = FrameTranslation([WrittenHypothesis.of([one], self._target) for one in hypotheses], len(frames))
         return found

@@ -1,7 +1,10 @@
 """How translations are searched for."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import TypeVar
+
+S = TypeVar("S", bound="SearchOptions")
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,13 @@ class SearchOptions:
     seed: int = 1
     allow_unknown: bool = False
     consensus: float = 0.0
+
+    @classmethod
+    def of(cls: type[S], options: "SearchOptions") -> S:
+        """The same options; those that only this class has are off where they are not said."""
+        if isinstance(options, cls):
+            return options
+        return cls(**{field.name: getattr(options, field.name) for field in fields(SearchOptions)})
 
     def __post_init__(self) -> None:
         """Refuse what cannot be searched with, and what would silently do nothing."""

@@ -1,7 +1,7 @@
 """How translations are searched for, and what the attention behind them is used for."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 from data.errors import UserError
 from nmt.search_options import SearchOptions
@@ -18,13 +18,6 @@ class TranslationOptions(SearchOptions):
     """
 
     replace_unknown: bool = False
-
-    @classmethod
-    def of(cls, options: SearchOptions) -> "TranslationOptions":
-        """The same options; those that only a translation has are off where they are not said."""
-        if isinstance(options, cls):
-            return options
-        return cls(**{field.name: getattr(options, field.name) for field in fields(SearchOptions)})
 
     def for_search(self) -> "TranslationOptions":
         """What search has to be asked for."""

@@ -173,7 +173,7 @@ class Translator:
         read = [pieces[i][part] for i, part in places]
         found = decode(
             self._steppers,
-            Ragged.of(read),
+            [Ragged.of(read)] * len(self._steppers),
             options.for_search(),
             self._ratio,
             batch_tokens=batch_tokens,

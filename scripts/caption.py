@@ -68,6 +68,7 @@ def _parser() -> Parser:
     add("--consensus", type=float, metavar="T", default=0.0,
         help="write the caption that agrees most with all that the beam found; T, such as 3, flattens their "
         "probabilities")  # fmt: skip
+    add("--mirror", action="store_true", help="look at the mirror image of each image as well; takes twice the time")
     add_sampling(parser, "caption")
     return parser
 
@@ -90,9 +91,10 @@ def _caption() -> int:
     import torch
 
     from captioning.captioner import Captioner
+    from captioning.options import CaptionOptions
     from nmt.streaming import read_pools
 
-    options = search_options(parser, args)
+    options = search_options(parser, args, CaptionOptions)
     if args.threads:
         torch.set_num_threads(args.threads)
     paths = args.paths or ["-"]

@@ -45,9 +45,10 @@ def _chat() -> None:
     import torch
 
     from nmt.conversation import Conversation
+    from nmt.search_options import SearchOptions
     from nmt.streaming import Notes, read_pools
 
-    options = search_options(parser, args)
+    options = search_options(parser, args, SearchOptions)
     if args.threads:
         torch.set_num_threads(args.threads)
     conversation = Conversation.load(args.model, options)

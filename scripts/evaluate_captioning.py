@@ -42,7 +42,7 @@ def evaluate() -> int:
     other = Captioner.load([options.compare]) if options.compare else None
     _warn_of(found.missing)
     print(f"{NAME}: reading {len(found.images):,} images ...", file=sys.stderr)
-    read = captioner.read([one.path for one in found.images])
+    read = captioner.read([one.path for one in found.images], views=options.search.views)
     _warn_of({found.images[i].name: why for i, why in read.errors.items()})
     if not read.rows:
         raise UserError(f"{options.images}: no image could be read: check --images")
@@ -59,7 +59,8 @@ def evaluate() -> int:
     console.print(render(result))
     compared = None
     if other:
-        its, _ = decode_texts(other.models, other.read([one.path for one in images]).features, options.search)
+        its_read = other.read([one.path for one in images], views=options.search.views)
+        its, _ = decode_texts(other.models, its_read.features, options.search)
         compared = compare(result.captions, its, references)
         console.print(render_comparison(compared, str(options.compare)))
     if options.output:
@@ -86,7 +87,7 @@ def evaluate() -> int:
 
 
 def _read_options() -> Any:
-    from nmt.search_options import SearchOptions
+    from captioning.options import CaptionOptions
 
     parser = Parser(
         NAME,
@@ -114,7 +115,7 @@ def _read_options() -> Any:
     parser.add_argument("--output", type=Path, help="Where to write the captions, one a line.")
     parser.add_argument("--overwrite", action="store_true", help="Replace output files that exist.")
     parser.add_argument("--threads", type=NonNegativeInt, default=0, help="Threads for torch; 0 lets torch decide.")
-    parser.add_class_arguments(SearchOptions, "search")
+    parser.add_class_arguments(CaptionOptions, "search")
     return parser.read()
 
 

@@ -2,9 +2,14 @@
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from scripts.command import Parser
+
+if TYPE_CHECKING:
+    from nmt.search_options import SearchOptions
+
+K = TypeVar("K", bound="SearchOptions")
 
 # what needs torch is imported when it is used: --help and a wrong option answer at once
 
@@ -45,15 +50,10 @@ def check_sampling(parser: Parser, args: Any) -> None:
             parser.error(f"--{option} works only {what} --sample")
 
 
-def search_options(parser: Parser, args: Any, *, translation: bool = False) -> Any:
-    """The `SearchOptions` that were asked for, or those of a translation; what is refused is an error of the command
-    line."""
+def search_options(parser: Parser, args: Any, kind: type[K]) -> K:
+    """The options that were asked for; what is refused is an error of the command line."""
     from dataclasses import fields
 
-    from nmt.search_options import SearchOptions
-    from nmt.translation_options import TranslationOptions
-
-    kind = TranslationOptions if translation else SearchOptions
     try:
         return kind(**{field.name: args[field.name] for field in fields(kind) if field.name in args})
     except ValueError as error:

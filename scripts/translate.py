@@ -77,10 +77,11 @@ def _translate() -> None:
     from nmt.explanation_page import ExplanationPage, add_translations
     from nmt.formats import Fields, Job, translate_jsonl, translate_plain
     from nmt.streaming import Notes, read_pools
+    from nmt.translation_options import TranslationOptions
     from nmt.translator import Translator
     from nmt.translator_pool import TranslatorPool
 
-    options = search_options(parser, args, translation=True)
+    options = search_options(parser, args, TranslationOptions)
     page = None
     if args.explain:
         note = f"{', '.join(args.model)}, {'sampled' if args.sample else f'beam {args.beam}'}"

@@ -55,8 +55,9 @@ def translate() -> int:
 
     from nmt.formats import plain_rows
     from nmt.frame_translator import FrameTranslator
+    from nmt.search_options import SearchOptions
 
-    options = search_options(parser, args)
+    options = search_options(parser, args, SearchOptions)
     if args.threads:
         torch.set_num_threads(args.threads)
     translator = FrameTranslator.load(args.model, precision=args.precision)

@@ -132,7 +132,7 @@ def _decoding(setting: Setting, plan: Plan) -> Callable[[], object]:
     return partial(
         decode,
         [Stepper(model)],
-        plan.pool.source,
+        [plan.pool.source],
         SearchOptions(beam=setting.beam),
         LengthRatio(1.0, 1.0, 1.0),
         batch_tokens=setting.batch * setting.beam * setting.length,

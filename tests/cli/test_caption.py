@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from captioning.images import ImageError, open_image
-from nmt.search_options import SearchOptions
+from captioning.options import CaptionOptions
 from scripts.caption import main
 
 SECONDS = 180
@@ -40,7 +40,7 @@ class StubCaption:
 class StubCaptioner:
     """Says the width of each image, and remembers what it was asked."""
 
-    calls: list[tuple[list[str], SearchOptions, int]] = field(default_factory=list)
+    calls: list[tuple[list[str], CaptionOptions, int]] = field(default_factory=list)
     loaded: list[str] = field(default_factory=list)
     precision: str = ""
 
@@ -48,7 +48,7 @@ class StubCaptioner:
         self.loaded, self.precision = path, precision
         return self
 
-    def caption(self, images: Sequence[Path], options: SearchOptions, *, first_image: int) -> list[StubCaption]:
+    def caption(self, images: Sequence[Path], options: CaptionOptions, *, first_image: int) -> list[StubCaption]:
         self.calls.append(([path.name for path in images], options, first_image))
         return [self._one(path, options.n_best) for path in images]
 
@@ -196,14 +196,16 @@ def test_options_reach_the_model(caption: Call, stub: StubCaptioner, monkeypatch
     draw("1.png", "2.png", "3.png")
     caption("--batch", "2", "--beam", "3", "--n-best", "2", "--length-penalty", "0", "--threads", "2", ".")
     assert [(names, first) for names, _, first in stub.calls] == [(["1.png", "2.png"], 0), (["3.png"], 2)]
-    assert stub.calls[0][1] == SearchOptions(beam=3, n_best=2, length_penalty=0.0)
+    assert stub.calls[0][1] == CaptionOptions(beam=3, n_best=2, length_penalty=0.0)
     assert asked == [2]
     caption("--sample", "--temperature", ".5", "--top-k", "4", "--top-p", ".9", "--seed", "7", "--n-best", "9", "1.png")
-    options = SearchOptions(sample=True, temperature=0.5, top_k=4, top_p=0.9, seed=7, n_best=9)
+    options = CaptionOptions(sample=True, temperature=0.5, top_k=4, top_p=0.9, seed=7, n_best=9)
     assert stub.calls[-1][1] == options
     assert asked == [2]
     caption("--beam", "4", "--consensus", "2", "1.png")
-    assert stub.calls[-1][1] == SearchOptions(beam=4, consensus=2.0)
+    assert stub.calls[-1][1] == CaptionOptions(beam=4, consensus=2.0)
+    caption("--mirror", "1.png")
+    assert stub.calls[-1][1] == CaptionOptions(mirror=True)
     caption("--model", "N", "--precision", "int8", "1.png")
     assert (stub.loaded, stub.precision) == (["M", "N"], "int8")
 

@@ -71,6 +71,6 @@ def test_losses_and_words_are_those_of_the_plain_loop(layers):
     assert losses[1][-1] < losses[1][0] / 3
     sources, _ = drawn(UPDATES)
     options, ratio = SearchOptions(beam=1, allow_unknown=True), LengthRatio(1.0, 1.0, 1.0)
-    found = decode([Stepper(model.eval())], Ragged.of(sources), options, ratio)
+    found = decode([Stepper(model.eval())], [Ragged.of(sources)], options, ratio)
     written = [plain.eval().greedy(source[::-1], len(source) + 1) for source in sources]
     assert [one[0].tokens for one in found] == [words[: words.index(EOS_ID)] for words in written]

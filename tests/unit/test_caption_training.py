@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from tiny import weights
 from tiny_captions import IMAGE, MODEL, train_captions, write_prepared_captions
 
@@ -16,13 +16,16 @@ from captioning.captioner import Captioner, ImageCaption
 from captioning.cider import CiderD
 from captioning.cnn import ImageNetwork, load_network
 from captioning.columns import FeatureColumn, Features
-from captioning.config import ImageConfig, StageConfig
+from captioning.config import CaptionPrepareConfig, ImageConfig, StageConfig
 from captioning.corpus import read_split
 from captioning.encoder import ImageEncoder, encoder_of
-from captioning.evaluation import TrainingImages, evaluate_captions
+from captioning.evaluation import TrainingImages, decode_texts, evaluate_captions, split_features
 from captioning.explanation_page import _shade, add_captions, image_page
 from captioning.features import FeatureStore
+from captioning.images import open_image
 from captioning.meteor import MeteorError
+from captioning.options import CaptionOptions
+from captioning.recipe import CaptionRecipe
 from captioning.self_critical import SelfCritical, reference
 from data.batching import Plan, plan_batches
 from data.corpus import PreparedCorpus, RowCorpus
@@ -91,9 +94,9 @@ def test_attention_over_the_grid(tmp_path):
     found = captioner.caption([one.path for one in images[:2]], SearchOptions(beam=3))
     assert all(one.text for one in found)
     read = captioner.read([one.path for one in images])
-    assert read.features.shape == (6, 49, 1280)
+    assert read.features.shape == (6, 1, 49, 1280)
     decoder, encoder = captioner.models[0].model.decoder, captioner.models[0].model.encoder
-    context = encoder(TensorSource.of(torch.from_numpy(read.features)))
+    context = encoder(TensorSource.of(torch.from_numpy(read.features[:, 0])))
     before = decoder.start(context, 6)
     tokens = torch.full((6,), BOS_ID)
     blank = replace(before, memory=replace(before.memory, values=torch.zeros_like(before.memory.values)))
@@ -235,13 +238,35 @@ def test_a_finished_captioner_gives_from_pixels_what_it_gives_from_the_cache(dat
     captioner = Captioner.load(trained)
     read = captioner.read([one.path for one in images])
     cached = store.array[[one.row for one in images], 0].astype(np.float32)
-    np.testing.assert_allclose(read.features, cached, atol=0.02, rtol=0.01)
+    np.testing.assert_allclose(read.features[:, 0], cached, atol=0.02, rtol=0.01)
     found = captioner.caption([one.path for one in images])
     assert all(one.text and one.error is None for one in found)
     alone = [captioner.caption([one.path])[0] for one in images]
     assert [one.text for one in alone] == [one.text for one in found]
     for one, other in zip(alone, found, strict=True):
         assert one.hypotheses[0].log_prob == pytest.approx(other.hypotheses[0].log_prob, abs=1e-3)
+
+
+def test_an_image_and_its_mirror_image_are_captioned_together(data, trained, tmp_path):
+    images = [open_image(one.path) for one in read_split(data, "test")]
+    turned = [ImageOps.mirror(image) for image in images]
+    captioner = Captioner.load(trained)
+    both = captioner.read(images, views=2).features
+    np.testing.assert_allclose(both[:, 1], captioner.read(turned).features[:, 0], atol=0.02, rtol=0.01)
+    together = CaptionOptions(mirror=True)
+    found, others, plain = (
+        captioner.caption(images, together), captioner.caption(turned, together), captioner.caption(images)
+    )  # fmt: skip
+    log_probs = [[one.hypotheses[0].log_prob for one in each] for each in (found, others, plain)]
+    np.testing.assert_allclose(log_probs[0], log_probs[1], atol=1e-3)
+    assert not np.allclose(log_probs[0], log_probs[2], atol=1e-3)
+    texts, _ = decode_texts(captioner.models, both, SearchOptions())
+    assert texts == [one.text for one in found]
+    with pytest.raises(UserError, match=r"no mirror images: prepare with views 9"):
+        split_features(FeatureStore.open(data / "features"), read_split(data, "test"), 9)
+    CaptionRecipe(prepare=CaptionPrepareConfig(views=2), search=together)
+    with pytest.raises(UserError, match=r"set prepare\.views 2"):
+        CaptionRecipe(search=together)
 
 
 def test_an_unreadable_image_does_not_stop_the_others(data, trained, tmp_path):

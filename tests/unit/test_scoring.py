@@ -33,7 +33,7 @@ def test_what_search_found_scores_as_search_says(number):
     sources = Ragged.of([[5, 6, 7], [8], [9, 10, 11, 12, 13], [4, 4]])
     found = decode(
         [Stepper(one) for one in network],
-        sources,
+        [sources] * number,
         SearchOptions(beam=3, n_best=3, allow_unknown=True),
         LengthRatio(0.2, 1.0, 3.0),
     )
