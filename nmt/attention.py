@@ -5,7 +5,9 @@ equations 5 to 8): nothing of it goes back into the recurrent layers, so that th
 call. Of two sources, the additive score is that of Bahdanau et al. (2014), section A.1.2.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -42,6 +44,8 @@ class Attended:
 
 
 class Attention(nn.Module):
+    tanh: ClassVar[Callable[[Tensor], Tensor]] = staticmethod(torch.tanh)
+
     def __init__(self, kind: Score, hidden: int, features: int) -> None:
         """Args: features: Size of a position of the memory; `dot` compares it with the decoder's `hidden` as it is.
 
@@ -74,13 +78,13 @@ class Attention(nn.Module):
     def _output(
         self, read: Float[Tensor, "rows time features"], queries: Float[Tensor, "rows time hidden"]
     ) -> Float[Tensor, "rows time hidden"]:
-        return torch.tanh(self.combine(torch.cat([read, queries], -1)))
+        return self.tanh(self.combine(torch.cat([read, queries], -1)))
 
     def _scores(
         self, queries: Float[Tensor, "rows time hidden"], keys: Float[Tensor, "rows positions hidden"]
     ) -> Float[Tensor, "rows time positions"]:
         if self.query is None or self.score is None:
             return torch.bmm(queries, keys.transpose(1, 2))
-        both = torch.tanh(self.query(queries)[:, :, None] + keys[:, None])
+        both = self.tanh(self.query(queries)[:, :, None] + keys[:, None])
         scores: Tensor = self.score(both)
         return scores.squeeze(-1)

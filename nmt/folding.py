@@ -41,8 +41,17 @@ def fold(decoder: Decoder) -> None:
     stack.layers[0], stack.steps[0] = FoldedLayer(first), STEPS[stack.cell]
 
 
+def _tanh(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Within 2e-7 of torch.tanh, which takes four times as long on processors (docs/performance.md)."""
+    if values.is_cuda:
+        return values.tanh()
+    return torch.sigmoid(2 * values.float()).mul_(2).sub_(1).to(values.dtype)
+
+
 class FoldedAttention(Attention):
     """Attention that finds in its memory what combining makes of the values."""
+
+    tanh = staticmethod(_tanh)
 
     def __init__(self, whole: Attention) -> None:
         nn.Module.__init__(self)
@@ -58,7 +67,7 @@ class FoldedAttention(Attention):
     def _output(
         self, read: Float[Tensor, "rows time hidden"], queries: Float[Tensor, "rows time hidden"]
     ) -> Float[Tensor, "rows time hidden"]:
-        return _tanh(read + self.combine(queries))
+        return self.tanh(read + self.combine(queries))
 
 
 class FoldedLayer(nn.Module):
@@ -109,13 +118,6 @@ def _rnn(
     given: Float[Tensor, "rows gates"], hidden: Float[Tensor, "rows hidden"], product: nn.Module
 ) -> Float[Tensor, "rows hidden"]:
     return _tanh(given + product(hidden))
-
-
-def _tanh(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """Within 2e-7 of torch.tanh, which takes four times as long on processors (docs/performance.md)."""
-    if values.is_cuda:
-        return values.tanh()
-    return torch.sigmoid(2 * values.float()).mul_(2).sub_(1).to(values.dtype)
 
 
 STEPS: dict[Cell, Callable[..., Any]] = {"lstm": _lstm, "gru": _gru, "rnn": _rnn}
