@@ -5,9 +5,7 @@ equations 5 to 8): nothing of it goes back into the recurrent layers, so that th
 call. Of two sources, the additive score is that of Bahdanau et al. (2014), section A.1.2.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -44,8 +42,6 @@ class Attended:
 
 
 class Attention(nn.Module):
-    tanh: ClassVar[Callable[[Tensor], Tensor]] = staticmethod(torch.tanh)
-
     def __init__(self, kind: Score, hidden: int, features: int) -> None:
         """Args: features: Size of a position of the memory; `dot` compares it with the decoder's `hidden` as it is.
 
@@ -68,6 +64,10 @@ class Attention(nn.Module):
     ) -> Memory:
         """What is done once for each source."""
         return Memory(memory if self.key is None else self.key(memory), memory, mask)
+
+    @staticmethod
+    def tanh(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        return torch.tanh(values)
 
     def forward(self, queries: Float[Tensor, "rows time hidden"], memory: Memory) -> Attended:
         scores = self._scores(queries, memory.keys).float().masked_fill(~memory.mask[:, None], -torch.inf)

@@ -41,17 +41,8 @@ def fold(decoder: Decoder) -> None:
     stack.layers[0], stack.steps[0] = FoldedLayer(first), STEPS[stack.cell]
 
 
-def _tanh(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """Within 2e-7 of torch.tanh, which takes four times as long on processors (docs/performance.md)."""
-    if values.is_cuda:
-        return values.tanh()
-    return torch.sigmoid(2 * values.float()).mul_(2).sub_(1).to(values.dtype)
-
-
 class FoldedAttention(Attention):
     """Attention that finds in its memory what combining makes of the values."""
-
-    tanh = staticmethod(_tanh)
 
     def __init__(self, whole: Attention) -> None:
         nn.Module.__init__(self)
@@ -63,6 +54,10 @@ class FoldedAttention(Attention):
     def fold(self, memory: Memory) -> Memory:
         """What is done once for each source."""
         return Memory(memory.keys, F.linear(memory.values, self._of_values), memory.mask)
+
+    @staticmethod
+    def tanh(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        return _tanh(values)
 
     def _output(
         self, read: Float[Tensor, "rows time hidden"], queries: Float[Tensor, "rows time hidden"]
@@ -118,6 +113,13 @@ def _rnn(
     given: Float[Tensor, "rows gates"], hidden: Float[Tensor, "rows hidden"], product: nn.Module
 ) -> Float[Tensor, "rows hidden"]:
     return _tanh(given + product(hidden))
+
+
+def _tanh(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Within 2e-7 of torch.tanh, which takes four times as long on processors (docs/performance.md)."""
+    if values.is_cuda:
+        return values.tanh()
+    return torch.sigmoid(2 * values.float()).mul_(2).sub_(1).to(values.dtype)
 
 
 STEPS: dict[Cell, Callable[..., Any]] = {"lstm": _lstm, "gru": _gru, "rnn": _rnn}
