@@ -26,7 +26,7 @@ from data.captions import CaptionedImage, CaptionedImages, CaptionSplit, read_ca
 from data.errors import UserError
 from data.files import atomic_directory
 from data.length_ratio import LengthRatio, length_ratio
-from data.report import SideReport
+from data.report import PERCENTILES, SideReport
 from data.row_text import encode_rows, learn_vocabulary
 from data.text_files import fingerprint
 from nmt.device import default_device
@@ -187,22 +187,24 @@ def _some(left_out: dict[str, str]) -> str:
 def render(report: CaptionReport) -> RenderableType:
     """The report as tables for a terminal."""
     table = Table(title="Captioned images", title_justify="left")
-    for name in ("split", "images", "left out", "captions", "dropped", "truncated", "tokens", "unknown", "5 %", "50 %",
-                 "95 %", "100 %"):  # fmt: skip
+    for name in ("split", "images", "left out", "captions", "dropped", "cut off"):
         table.add_column(name, justify="left" if name in ("split", "dropped") else "right")
+    texts = Table(title="Captions", title_justify="left")
+    for name in ("split", "tokens", "unknown", *(f"{p} %" for p in PERCENTILES)):
+        texts.add_column(name, justify="left" if name == "split" else "right")
     lines = []
     for name, split in report.splits.items():
         dropped = ", ".join(f"{count:,} {why}" for why, count in split.dropped.items() if count) or "none"
-        numbers = (f"{split.truncated:,}", f"{split.text.tokens:,}", f"{split.text.unknown_rate:.2%}")
-        lengths = (str(split.text.lengths[p]) for p in (5, 50, 95, 100))
         counts = (f"{split.images:,}", f"{len(split.left_out):,}", f"{split.captions:,}", dropped)
-        table.add_row(name, *counts, *numbers, *lengths)
+        table.add_row(name, *counts, f"{split.truncated:,}")
+        lengths = (str(split.text.lengths[p]) for p in PERCENTILES)
+        texts.add_row(name, f"{split.text.tokens:,}", f"{split.text.unknown_rate:.2%}", *lengths)
         if split.left_out:
             lines.append(f"{name}: left out {_some(split.left_out)}")
         if split.repeated:
             lines.append(f"{name}: {split.repeated:,} image files are copies of others in it (kept)")
-    table.caption = "the last columns: so many percent of the captions have at most this many tokens"
+    texts.caption = "the last columns: so many percent of the captions have at most this many tokens"
     lines.append(
         f"vocabulary: {report.vocabulary:,} entries; {report.distinct_words:,} distinct words in the training captions"
     )
-    return Group(table, *lines)
+    return Group(table, texts, *lines)

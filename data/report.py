@@ -85,7 +85,7 @@ def write_report(report: PrepareReport, path: Path) -> None:
 def render(report: PrepareReport) -> RenderableType:
     """The report as tables for a terminal."""
     pairs = Table(title="Sentence pairs", title_justify="left")
-    for name in ("split", "read", "kept", "dropped", "truncated", "repeated", "source in train", "pair in train"):
+    for name in ("split", "read", "kept", "dropped", "cut off", "repeated", "source in train", "pair in train"):
         pairs.add_column(name, justify="left" if name in ("split", "dropped") else "right")
     sides = Table(title="Tokens", title_justify="left")
     for name in ("split", "side", "tokens", "unknown", *(f"{p} %" for p in PERCENTILES)):

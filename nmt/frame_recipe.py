@@ -68,9 +68,9 @@ class FrameRecipe(Recipe):
         if made.train:
             base = out / "corpus"
             if not base.exists():
+                console.print(f"Drawing {made.train:,} sequences to learn from, and {made.valid + made.test:,} others.")
                 with atomic_directory(base) as folder:
                     write_gestures(folder, {"train": made.train, "valid": made.valid, "test": made.test}, made.seed)
-                console.print(f"Drew {made.train:,} sequences to learn from, {made.valid + made.test:,} are held out.")
         if prepared.exists():
             console.print(f"Prepared already: {prepared}", highlight=False)
             return

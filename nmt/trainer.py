@@ -74,6 +74,7 @@ class _Unread:
     rows: list[int]
     smoothed: Tensor
     nll: Tensor
+    words: int
     tokens: int
 
 
@@ -217,6 +218,7 @@ class Trainer:
         mine = group[rank::processes]
         smoothed = torch.zeros((), device=accelerator.device)
         nll = torch.zeros((), device=accelerator.device)
+        words = 0
         # at the end of an epoch there may be fewer batches than processes: the others repeat one without weight
         for i, plan in enumerate(mine or group[:1]):
             batch = plan.collate(reverse_source=self.raw.config.reverse_source).to(accelerator.device)
@@ -234,13 +236,14 @@ class Trainer:
             if mine:
                 smoothed += loss.smoothed.detach()
                 nll += loss.nll.detach()
+                words += len(batch.labels)  # where captions are drawn anew, not those that `tokens` counts
         if config.clip_norm:
             accelerator.clip_grad_norm_(self.model.parameters(), config.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self._throughput.add(group)
         rows = group[0].pool.rows[group[0].rows[:3]].tolist()
-        self._last = _Unread(position.update, position.epoch, position.batch, rows, smoothed, nll, tokens)
+        self._last = _Unread(position.update, position.epoch, position.batch, rows, smoothed, nll, words, tokens)
         self._unread.append(self._last)
         position.update += 1
         position.batch += len(group)
@@ -260,9 +263,11 @@ class Trainer:
         """Read the losses since the last report back from the device, record them, and stop if one is no number."""
         if not self._unread:
             return
-        sums = torch.stack([torch.stack([one.smoothed, one.nll]) for one in self._unread])
+        sums = torch.stack(
+            [torch.stack([one.smoothed, one.nll, one.nll.new_tensor(one.words)]) for one in self._unread]
+        )
         values = self.accelerator.reduce(sums, reduction="sum").tolist()
-        for one, (loss, _) in zip(self._unread, values, strict=True):
+        for one, (loss, _, _) in zip(self._unread, values, strict=True):
             if not math.isfinite(loss):
                 raise self._broken(f"the loss of update {one.update:,} is {loss}", one)
         # finite losses do not yet make finite gradients, and a checkpoint must never be written after those
@@ -273,8 +278,8 @@ class Trainer:
         record = {
             "update": self.position.update,
             "epoch": self._epochs_done(),
-            "loss": sum(loss for loss, _ in values) / tokens,
-            "perplexity": math.exp(min(sum(nll for _, nll in values) / tokens, 100.0)),
+            "loss": sum(loss for loss, _, _ in values) / tokens,
+            "perplexity": math.exp(min(sum(nll for _, nll, _ in values) / sum(words for _, _, words in values), 100.0)),
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             **self._throughput.read(),
         }

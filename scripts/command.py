@@ -49,7 +49,7 @@ class Parser(jsonargparse.ArgumentParser):
         self.add_argument("--config", action="config", help="Read options from a YAML file.")
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        first = " ".join(str(message).split())
+        first = re.sub(r"a typing\.Literal\[(.*?)\]", r"one of \1", " ".join(str(message).split()))
         wrong = re.search(r"unrecognized arguments: -*([^\s=]+)|does not accept option '([^']+)'", first)
         hint = ""
         if wrong:

@@ -134,7 +134,9 @@ def main() -> None:
     if not options.dry_run:
         run_recipe(options.recipe, options.out, base=options.data, resume=options.resume, console=console)
         return
-    made = options.recipe.dry_run(default_device())
+    device = default_device()
+    console.print(f"Two updates on random batches, on the {device.type}; without a GPU large models take minutes.")
+    made = options.recipe.dry_run(device)
     losses = ", ".join(f"{loss:.3f}" for loss in made.losses)
     console.print(
         f"{made.parameters / 1e6:.1f} M parameters, {made.softmax / 1e6:.1f} M of them in the softmax; "

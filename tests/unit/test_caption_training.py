@@ -393,6 +393,9 @@ def test_self_critical_training_starts_from_a_model(data, trained, tmp_path):
     result = train_captions(data, tmp_path / "run", stage=stage, max_updates=2, label_smoothing=0.0)
     before, after = own(trained), own(result.model)
     assert any(not torch.equal(before[name], after[name]) for name in before)
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    perplexities = [record["perplexity"] for record in records if record["kind"] == "train"]
+    assert all(1 < one < len(load_model(trained, image_encoder=encoder_of).target) for one in perplexities)
     plain = train_captions(data, tmp_path / "plain", stage=StageConfig(start=str(trained)), max_updates=2)
     assert any(not torch.equal(after[name], value) for name, value in own(plain.model).items())
 
