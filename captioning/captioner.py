@@ -160,7 +160,10 @@ class Captioner:
         return found
 
     def explain(self, image: ImageSource, caption: ImageCaption) -> Explanation:
-        """How the model came to the best caption of an image; raises ImageError if that cannot be read any more."""
+        """How the model came to the best caption of an image; raises ImageError if that cannot be read any more.
+
+        It is shown the image itself, also where the caption was chosen by its mirror image as well.
+        """
         read = self.read([image])
         if read.errors:
             raise ImageError(read.errors[0])

@@ -289,7 +289,7 @@ def _fold_batch_norm(body: nn.Module, graph: fx.Graph) -> None:
 def _join_activations(body: nn.Module, graph: fx.Graph) -> None:
     for node, conv, after, activation in _followed(body, graph):
         zeros = conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
-        if zeros and type(activation) in _Activated.KERNELS:
+        if zeros and type(conv) in (nn.Conv2d, SamePadding) and type(activation) in _Activated.KERNELS:
             _replace(body, node, after, _Activated(conv, type(activation)))
 
 

@@ -85,8 +85,8 @@ class CaptionRecipe(Recipe):
         if self.scenes.train:
             base = out / "corpus"
             if not base.exists():
+                console.print(f"Drawing {self.scenes.train:,} scenes to learn from.")
                 _draw_scenes(base, self.scenes)
-                console.print(f"Drew {self.scenes.train:,} scenes to learn from.")
         if (prepared / "text").exists():
             console.print(f"Prepared already: {prepared}", highlight=False)
             return

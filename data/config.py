@@ -21,7 +21,8 @@ class PrepareConfig:
             whole ones, where all that open with the same turn count as one.
         source: How source text becomes ids.
         target: How target text becomes ids.
-        shared_vocabulary: One vocabulary learnt from both sides; level, size and casing are those of `source`.
+        shared_vocabulary: One vocabulary learnt from both sides; level, size, casing and whether text is tokenized
+            already are those of `source`.
         max_length: The most tokens on either side of a training pair.
         overlong: What happens to longer pairs of train and valid: drop them (counted) or truncate them, the source of
             a dialogue at its beginning and all other text at its end. A model that learnt from truncated text will

@@ -1,8 +1,8 @@
 """Text to ids and back, at four levels, each held in one self-contained sentencepiece file.
 
-What sentencepiece has no place for (casing, Unicode form, language) is written into fields of its own model
-format that the library keeps but does not read, so that a tokenizer is one file and nobody has to remember
-how the training text was treated.
+What sentencepiece has no place for (casing, Unicode form, language, whether text is tokenized already) is
+written into fields of its own model format that the library keeps but does not read, so that a tokenizer is
+one file and nobody has to remember how the training text was treated.
 """
 
 import functools
@@ -41,7 +41,7 @@ class TokenizerConfig:
     """How the text of one side becomes ids.
 
     Args:
-        level: word (Moses tokens), char, bpe or unigram.
+        level: word (Moses tokens, unless `tokenized`), char, bpe or unigram.
         language: Two-letter code; decides the Moses rules at word level.
         tokenized: At word level: the words of the text have spaces between them already. Moses rules are not applied
             then, and what a model writes has spaces between its words, too.
@@ -77,7 +77,7 @@ def _moses(language: str) -> tuple[Any, Any]:
 
 
 class Tokenizer:
-    """A trained sentencepiece model with Moses tokenization around it at word level.
+    """A trained sentencepiece model, at word level with Moses tokenization around it unless text is tokenized already.
 
     Ids 0 to 3 are padding, unknown, start and end; `encode` writes none of the last two.
     """

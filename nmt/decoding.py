@@ -54,10 +54,11 @@ def decode(
         end = start + 1
         while end < len(order) and (end + 1 - start) * width * lengths[order[end]] <= batch_tokens:
             end += 1
-        rows = order[start:end]
+        rows, backwards = order[start:end], steppers[0].model.config.reverse_source
+        made = {id(one): one.collate(np.array(rows), reverse=backwards) for one in sources}  # models may share one
         results = _decode_batch(
             steppers,
-            [one.collate(np.array(rows), reverse=steppers[0].model.config.reverse_source) for one in sources],
+            [made[id(one)] for one in sources],
             asked,
             ratio,
             [prefixes[i] for i in rows] if prefixes else None,

@@ -69,7 +69,7 @@ class Decoding:
 
 @dataclass(frozen=True)
 class SystemOutput:
-    """Detokenized translations, one a source line; `lowercase` if they come from a model that lower-cases.
+    """Translations as `translate` writes them, a line for each; `lowercase` if they come from a model that lower-cases.
 
     perplexity: What the references have a token under that model; None where no single model is known.
     """

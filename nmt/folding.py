@@ -1,4 +1,4 @@
-"""Products of the decoder's weights that search need not compute at every step, since what they are of is known before.
+"""Products of weights that search need not compute at every step, since what they are of is known before.
 
 Of each word, there is what the first recurrent layer makes of it, beside what it makes of its state. Of each position
 of the source, there is what attention makes of it once its share in what was read is known.

@@ -30,12 +30,13 @@ _WIDTH = 64  # what search looks at in blocks of; other widths are multiplied up
 
 
 class Stepper:
-    """A model and the steps of its decoder. The weights of these are those of the model at the time when it is made.
+    """A model and the steps of its decoder. The weights are those of the model at the time when it is made.
 
     float32 gives what the model gives. bfloat16 is faster where the processor computes in it. int8 rounds the weights
-    of every matrix product of a step, and of a text encoder's, to 8 bits, a scale for each output, and what they are
-    multiplied with at each step; embeddings, attention weights and what is added up stay as they are. What else is done
-    once for a source is in bfloat16 then, where the processor computes in it.
+    of every matrix product of a step to 8 bits, a scale for each output, and what they are multiplied with at each
+    step; embeddings, attention weights and what is added up stay as they are. So it does with the text encoder where 64
+    sources or more are read together; what else is done once for a source is in bfloat16 then, where the processor
+    computes in it.
     """
 
     def __init__(self, model: SequenceModel, precision: Precision = "float32") -> None:

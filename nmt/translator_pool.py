@@ -23,7 +23,8 @@ _own: Translator  # of each process, set where it begins
 class TranslatorPool:
     """Translates as `Translator.translate` does, in so many processes, each with the models of its own.
 
-    Translations are the same but where they depend on what is decoded together: with a shortlist, and a little in int8.
+    Translations are the same but where they depend on what is decoded together: with a shortlist, and a
+    little in int8 and bfloat16.
 
     To be used in a `with` statement, and not from code that runs when its module is imported.
     """

@@ -12,7 +12,7 @@ class WrittenHypothesis:
     """One translation of a text, or one caption of an image.
 
     Args:
-        text: Detokenized, on one line.
+        text: As `Tokenizer.decode` writes it, on one line.
         tokens: The entries of the target vocabulary that were written.
         log_prob: Natural logarithm of the probability that the model gives to these tokens.
         score: The log-probability after length penalty, which hypotheses are ranked by.

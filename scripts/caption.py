@@ -68,7 +68,8 @@ def _parser() -> Parser:
     add("--consensus", type=float, metavar="T", default=0.0,
         help="write the caption that agrees most with all that the beam found; T, such as 3, flattens their "
         "probabilities")  # fmt: skip
-    add("--mirror", action="store_true", help="look at the mirror image of each image as well; takes twice the time")
+    add("--mirror", action="store_true",
+        help="look at the mirror image of each image as well (twice the time); --explain does not")  # fmt: skip
     add_sampling(parser, "caption")
     return parser
 

@@ -176,6 +176,7 @@ def mean_speed(speeds: Sequence[float]) -> float:
 def _trained(program: Program, texts: Texts, models: Path, options: Options, scratch: Path) -> dict[str, Any]:
     """Train the model that translates, as many updates as fit the time, unless it is there; how it came about."""
     folder, marks = models / program.name, [fingerprint(Path(texts.file("train", one))) for one in LANGUAGES]
+    marks += [fingerprint(texts.prepared / f"{side}.model") for side in ("source", "target")]
     about = folder / "trained.json"
     if not about.exists():
         models.mkdir(parents=True, exist_ok=True)

@@ -236,6 +236,7 @@ def test_summaries_of_any_fields_are_scored_by_rouge_l(tmp_path: Path) -> None:
         (["demo", "--model.hiden=3"], "Did you mean --model.hidden?"),
         (["demo", "--model.layers=0"], "model.layers is 0"),
         (["demo", "--training.learning_rate=fast"], "training.learning_rate"),
+        (["demo", "--model.cell=lstn"], "Expected one of 'lstm', 'gru', 'rnn'"),
     ],
 )
 def test_wrong_words_are_one_line(arguments: list[str], message: str) -> None:

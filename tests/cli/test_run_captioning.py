@@ -2,10 +2,15 @@
 
 import json
 import os
+import sys
 
 import pytest
+from rich.console import Console
 from tiny import ROOT, weights
 from tiny import run as run_to_end
+
+from scripts import evaluate_captioning
+from scripts.run import read_recipe
 
 TINY_RECIPE = """
 task: captioning
@@ -16,9 +21,10 @@ prepare:
   test: {captions: captions.txt, images: images, list: test.txt}
   text: {lowercase: true, min_count: 1}
   network: efficientnet_lite0
+  views: 2
 model: {layers: 1, hidden: 24, embedding: 24, dropout: 0.1}
 training: {max_updates: 30, batch_tokens: 128, learning_rate: 0.01, metric: cider, warmup_updates: 0}
-search: {beam: 2}
+search: {beam: 2, mirror: true}
 """
 SCORES = {"bleu1", "bleu2", "bleu3", "bleu4", "meteor", "rouge_l", "cider", "cider_d"}
 
@@ -45,8 +51,6 @@ def run(tmp_path_factory, python):
 
 @pytest.fixture(scope="module")
 def python():
-    import sys
-
     return sys.executable
 
 
@@ -115,7 +119,7 @@ def test_evaluate_gives_the_scores_of_the_recipe_from_the_image_files(run, pytho
         "--captions", str(corpus / "captions.txt"), "--list", str(corpus / "test.txt"), "--json",
         str(tmp_path / "out.json"), "--search.beam", "2", "--compare", str(out / "model"),
     ]  # fmt: skip
-    ended = run_to_end(command)
+    ended = run_to_end([*command, "--search.mirror", "true"])
     assert ended.returncode == 0, ended.stderr
     found, before = (json.loads(path.read_text()) for path in (tmp_path / "out.json", out / "evaluation.json"))
     for name in SCORES:
@@ -125,6 +129,30 @@ def test_evaluate_gives_the_scores_of_the_recipe_from_the_image_files(run, pytho
     assert found["data"]["list"]["sha256"] and found["left_out"] == {}
     again = run_to_end(command)
     assert again.returncode == 1 and "exists already" in again.stderr
+
+
+class LookedAtError(Exception):
+    """Ends an evaluation as soon as it is known how many views it looks at."""
+
+
+@pytest.mark.parametrize(("mirror", "views"), [("true", 2), ("false", 1)])
+def test_mirror_images_are_looked_at_where_they_are_asked_for(run, monkeypatch, mirror, views):
+    out, _ = run
+
+    def evaluate_captions(models, features, *rest):
+        raise LookedAtError(features.shape[1])
+
+    monkeypatch.setattr("captioning.evaluation.evaluate_captions", evaluate_captions)
+    monkeypatch.setattr("captioning.recipe.evaluate_captions", evaluate_captions)
+    corpus = out / "corpus"
+    command = ["evaluate", "--model", out / "model", "--images", corpus / "images", "--list", corpus / "test.txt",
+               "--captions", corpus / "captions.txt", "--search.mirror", mirror]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", list(map(str, command)))
+    with pytest.raises(LookedAtError, match=str(views)):
+        evaluate_captioning.evaluate()
+    recipe = read_recipe([str(out.parent / "tiny.yaml"), "--search.mirror", mirror]).recipe
+    with pytest.raises(LookedAtError, match=str(views)):
+        recipe.evaluate(out, "test", Console(quiet=True))
 
 
 def test_the_stages_can_be_run_one_by_one_without_a_recipe(run, python, tmp_path):
