@@ -251,12 +251,19 @@ def fast(network: ImageNetwork) -> ImageNetwork:
     device = next(made.parameters()).device
     graph = _Tracer().trace(made.body)
     _fold_batch_norm(made.body, graph)
-    if device.type == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    half = bfloat16_computes(device)
+    if device.type == "cpu" and _convolves(half):
         _join_activations(made.body, graph)
     made.body, made._grid_graph = fx.GraphModule(made.body, graph), None
-    if bfloat16_computes(device):
+    if half:
         made.to(torch.bfloat16)
     return made.to(memory_format=torch.channels_last)
+
+
+def _convolves(half: bool) -> bool:
+    """Whether the kernel of `_Activated` is there, and takes bfloat16 if it is to."""
+    there: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return there and (not half or torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class _Activated(nn.Module):

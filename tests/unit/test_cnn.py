@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from captioning import pretrained
+from captioning import cnn, pretrained
 from captioning.cnn import ImageNetwork, Preprocessing, fast, load_network
 from captioning.pretrained import weights_file
 from data.errors import UserError
@@ -170,6 +170,7 @@ def test_rectifiers_are_computed_with_the_convolution_before_them(lite, resnet, 
     monkeypatch.undo()
     if not torch.backends.mkldnn.is_available():
         pytest.skip("this build of torch has no oneDNN")
+    assert cnn._convolves(False)
     joined, pixels = fast(lite), noise(2, 64)
     assert rectifiers(joined) == 0
     with torch.no_grad():
@@ -195,6 +196,13 @@ def test_bfloat16_where_the_device_computes_in_it(lite, monkeypatch):
         made, plain = quick(pixels), lite(pixels)
     assert made.dtype == torch.float32
     assert torch.cosine_similarity(made, plain).min() > 0.98
+
+
+def test_a_kernel_that_takes_no_bfloat16_is_left_alone(lite, monkeypatch):
+    monkeypatch.setattr(device, "bfloat16_computes", lambda where: True)
+    monkeypatch.setattr(cnn, "_convolves", lambda half: not half)
+    quick = fast(lite)
+    assert rectifiers(quick) == rectifiers(lite) and next(quick.parameters()).dtype == torch.bfloat16
 
 
 def test_it_stays_in_evaluation_mode_while_it_is_tuned(lite):
