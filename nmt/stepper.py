@@ -30,7 +30,7 @@ _WIDTH = 64  # what search looks at in blocks of; other widths are multiplied up
 
 
 class Stepper:
-    """A model and the steps of its decoder. The weights are those of the model at the time when it is made.
+    """A model and the steps of its decoder, to be made anew when the model has learnt: weights are copied in part.
 
     float32 gives what the model gives. bfloat16 is faster where the processor computes in it. int8 rounds the weights
     of every matrix product of a step to 8 bits, a scale for each output, and what they are multiplied with at each
